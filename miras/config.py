@@ -1,0 +1,105 @@
+"""Strict, frozen configuration: the base class of every section of params.yaml and its loader.
+
+All mistakes in a file are reported at once, each with its key, what was found and the nearest known key.
+YAML is read as DVC reads it (YAML 1.2 by ruamel: `1e-4` is a number).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML, YAMLError
+
+from miras.errors import ConfigError
+
+
+class Section(BaseModel):
+    """One section of a parameter file: unknown keys and wrong types are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        loaded = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Run from the folder that holds it.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected sections with keys, found {type(loaded).__name__}.")
+    return loaded
+
+
+def parse_sections(
+    values: Mapping[str, Any], sections: Mapping[str, type[Section]], *, source: str
+) -> dict[str, Any]:
+    """Each named section, parsed; `values` must hold exactly these sections.
+
+    Args:
+        values: the content of a parameter file.
+        sections: section name -> its class.
+        source: file name for messages.
+
+    Raises:
+        ConfigError: with one line per mistake, over all sections.
+    """
+    problems = [
+        f"{source}: {name}: unknown section{_did_you_mean(name, sections)}"
+        for name in values
+        if name not in sections
+    ]
+    parsed: dict[str, Any] = {}
+    for name, section in sections.items():
+        if name not in values:
+            problems.append(f"{source}: {name}: this section is missing")
+            continue
+        try:
+            parsed[name] = section.model_validate(values[name])
+        except ValidationError as error:
+            problems += [f"{source}: {_explain(name, section, item)}" for item in error.errors()]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return parsed
+
+
+def _did_you_mean(key: str, known: Mapping[str, Any]) -> str:
+    nearest = difflib.get_close_matches(key, list(known), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(known)}"
+
+
+def _explain(name: str, section: type[Section], item: ErrorDetails) -> str:
+    path = [str(part) for part in item["loc"]]
+    where = ".".join([name, *path])
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_did_you_mean(path[-1], _fields_at(section, path[:-1]))}"
+    if item["type"] == "missing":
+        return f"{where}: this key is missing"
+    return f"{where}: {item['msg']} (found {item['input']!r})"
+
+
+def _fields_at(section: type[BaseModel], path: list[str]) -> Mapping[str, Any]:
+    """Fields of the model that `path` leads to, following nested models and unions."""
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None:
+            break
+        nested = [
+            kind
+            for kind in (field.annotation, *get_args(field.annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if not nested:
+            break
+        section = nested[0]
+    return section.model_fields

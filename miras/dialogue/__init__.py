@@ -1,0 +1,1 @@
+"""The data model all stages share: pictures, regions, dialogues, their masks and their rendering to text."""

@@ -1,0 +1,98 @@
+"""Picture, Region, Turn and Dialogue: one data model for every data set (design section 3).
+
+PRIST is a dialogue whose last turn has one target; RefCOCO and ADE20K are one-turn dialogues; VQA and
+captions have no target.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TARGET_SLOT = "{target}"  # where an answer's text names a target; the renderer fills it, in order of `targets`
+
+DialogueKind = Literal["prist", "semantic", "referring", "vqa", "caption"]
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class Frozen(BaseModel):
+    """A stored record: strict, unchangeable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rle(Frozen):
+    """A binary mask in COCO's compressed run-length form."""
+
+    size: tuple[int, int]
+    """(height, width) in pixels of the picture."""
+    counts: str
+    """Compressed runs, column-major, as pycocotools writes them."""
+
+
+class Picture(Frozen):
+    """A picture of the data set, stored upright as RGB."""
+
+    image_id: str = Field(min_length=1)
+    file_name: str
+    """Name within `Paths.pictures`."""
+    height: int = Field(gt=0)
+    """Pixels."""
+    width: int = Field(gt=0)
+    """Pixels."""
+    sha256: str
+    """Of the stored file's bytes."""
+    origin: str = ""
+    """Where it came from: the source's own name of the file, or the seed it was rendered from."""
+
+
+class Region(Frozen):
+    """Something in a picture that can be pointed at: an object, a part, a text label."""
+
+    region_id: str = Field(min_length=1)
+    """Unique in the data set."""
+    image_id: str
+    phrase: str
+    """Noun phrase that identifies it in its picture, without article: "handle of the left red mug"."""
+    mask: Rle | None
+    """In pixels of the stored picture; None when the source has text only (the public PRIST test file)."""
+    category: str = ""
+    """Class name of an object ("mug"), or of a part without its object ("handle")."""
+    attributes: dict[str, str] = {}
+    """What the source states besides the class, such as {"colour": "red"} or {"text": "EXIT"}."""
+    parent_id: str | None = None
+    """Region this one is part of."""
+
+
+class Turn(Frozen):
+    """A question and its answer."""
+
+    question: str
+    answer: str
+    """Text; each `{target}` stands for one of `targets`. No `[OBJ]`, `[SEG]` or `<image>` is ever stored."""
+    targets: tuple[str, ...] = ()
+    """Region ids, in the order the answer names them. Empty: a text turn, or "there is none"."""
+    refers_to: tuple[int, ...] = ()
+    """Indices of earlier turns whose masks the question speaks of."""
+
+
+class Dialogue(Frozen):
+    """Turns about one picture."""
+
+    dialogue_id: str = Field(min_length=1)
+    image_id: str
+    kind: DialogueKind
+    focus: str
+    """Phrase of what the dialogue leads to; empty for VQA and captions."""
+    turns: tuple[Turn, ...]
+
+
+class Rejected(Frozen):
+    """A source record that could not be read, or was refused by a check."""
+
+    where: str
+    """File and record."""
+    reason: str
+    """What was found and what was expected."""

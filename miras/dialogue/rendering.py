@@ -1,0 +1,44 @@
+"""Markers: how a stored answer becomes the text a model reads and writes, and back.
+
+`[OBJ]` opens and `[SEG]` closes the phrase of one target (PRIST paper, section 4.1). They are special tokens
+of the tokenizer, written here alone; stored answers only hold `{target}` slots.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from miras.dialogue.records import TARGET_SLOT, Turn
+
+OBJ = "[OBJ]"
+SEG = "[SEG]"
+IMAGE = "<image>"
+MARKERS = (OBJ, SEG, IMAGE)
+
+_GROUP = re.compile(re.escape(OBJ) + r"(.*?)" + re.escape(SEG))
+
+
+def render_answer(turn: Turn, phrases: Mapping[str, str]) -> str:
+    """The answer with each slot written as `[OBJ]phrase[SEG]`.
+
+    Args:
+        turn: its answer has exactly one slot per target (the checks see to that).
+        phrases: region id -> phrase.
+    """
+    text = turn.answer
+    for region_id in turn.targets:
+        text = text.replace(TARGET_SLOT, f"{OBJ}{phrases[region_id]}{SEG}", 1)
+    return text
+
+
+def phrases_in(answer: str) -> list[str]:
+    """Phrases of the `[OBJ]...[SEG]` groups of a rendered or generated answer, in order."""
+    return [phrase.strip() for phrase in _GROUP.findall(answer)]
+
+
+def plain_text(answer: str) -> str:
+    """The answer as a person reads it: markers dropped, phrases kept."""
+    for marker in MARKERS:
+        answer = answer.replace(marker, " " if marker == IMAGE else "")
+    return " ".join(answer.split())

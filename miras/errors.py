@@ -1,0 +1,37 @@
+"""The errors miras raises for what a user, a file, the network or a cluster can cause.
+
+Every message says where, what was found, what was expected and what to do. A command prints the message
+alone; a traceback means a fault of ours.
+"""
+
+
+class MirasError(Exception):
+    """Base of all errors with a message meant for the user."""
+
+    can_retry = False  # whether running the same again can help (design section 2.6)
+
+
+class ConfigError(MirasError):
+    """params.yaml, a preset or a launch profile is wrong."""
+
+
+class DataError(MirasError):
+    """A picture, an annotation, a dialogue or a stored artifact is wrong."""
+
+
+class TrainingDivergedError(MirasError):
+    """The loss is not finite."""
+
+
+class WorkspaceBusyError(MirasError):
+    """Another run holds this workspace."""
+
+
+class DiskFullError(MirasError):
+    """No space left; what was finished is kept."""
+
+
+class ServiceUnavailableError(MirasError):
+    """MLflow, Prefect or another server does not answer."""
+
+    can_retry = True
