@@ -1,0 +1,208 @@
+"""Stage `backbones`: checks and pins the public weights a preset names, or makes mini ones.
+
+Mini backbones stand in for pretrained ones, which do not exist this small: their encoders are trained with dense
+labels (`pretraining`), their language model starts random and is trained whole in stage 1 and 2.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from PIL import Image
+from safetensors.torch import save_file
+
+from miras.dialogue import masks
+from miras.dialogue.records import Dialogue, Picture, Region
+from miras.errors import ConfigError, DataError, ServiceUnavailableError
+from miras.files import finished_folder, read_records, write_json
+from miras.model.config import BackbonesConfig, Mini, Public
+from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
+from miras.model.pretraining import DenseBatch, DenseSource, MiniEncoders, pretrain
+from miras.model.vision import frame
+from miras.model.weights import MINING, SAM_SHAPES, build_sam, load_sam, save_sam, write_manifest
+from miras.paths import Paths
+from miras.sources import scenes
+
+logger = logging.getLogger(__name__)
+
+PRETRAINING_SEED_OFFSET = 10_000_000_000  # scenes of the data set start at seed * 1_000_003: never the same ones
+
+
+def run(*, paths: Paths, work: Path, backbones: BackbonesConfig) -> None:
+    """Writes `paths.backbones`.
+
+    Raises:
+        ConfigError: not exactly one of `backbones.mini` and `backbones.public` is given.
+        DataError: public weights are missing or are not what they should be.
+    """
+    del work  # a few minutes at most: made in one go
+    if (backbones.mini is None) == (backbones.public is None):
+        raise ConfigError("params.yaml: backbones: give exactly one of `mini` and `public`; set the other to null.")
+    with finished_folder(Path(paths.backbones)) as folder:
+        if backbones.mini is not None:
+            make_mini(folder, backbones.mini, paths)
+        elif backbones.public is not None:
+            pin_public(folder, backbones.public)
+
+
+def make_mini(folder: Path, mini: Mini, paths: Paths) -> None:
+    """Trains the tokenizer and the mini encoders and writes them in the form of public weights."""
+    torch.manual_seed(mini.pretraining.seed)
+    torch.set_flush_denormal(True)
+    tokenizer = train_tokenizer(dialogue_texts(paths), vocabulary=mini.language.vocabulary)
+    llava, convnext, sam = build_llava(mini, tokenizer), build_convnext(mini), build_sam(sam_shape(mini.sam))
+    source = rendered_source(mini) if mini.pretraining.pictures == "rendered" else train_split_source(mini, paths)
+    model = MiniEncoders(mini, clip=llava.model.vision_tower, convnext=convnext, sam=sam, source=source)
+    figures = pretrain(model, source, mini=mini, metrics=folder / "metrics.jsonl")
+    logger.info("mini encoders trained %s", " ".join(f"{k}={v:.3f}" for k, v in figures.items()))
+    save_mini(folder, llava=llava, convnext=convnext, tokenizer=tokenizer)
+    save_file(model.mining.state_dict(), folder / MINING)
+    save_sam(sam, folder / "sam.pth")
+    write_json(folder / "summary.json", {name: round(value, 4) for name, value in figures.items()})
+    write_manifest(
+        folder,
+        {
+            "kind": "mini",
+            "llava": "llava",
+            "convnext": "convnext",
+            "convnext_image_size_px": mini.convnext.image_size_px,
+            "convnext_grid": mini.convnext.grid,
+            "sam": "sam.pth",
+            "sam_shape": sam_shape(mini.sam).model_dump(),
+        },
+        parts={"llava": folder / "llava", "convnext": folder / "convnext", "sam": folder / "sam.pth"},
+    )
+
+
+def dialogue_texts(paths: Paths) -> Iterator[str]:
+    """Every question, answer and phrase of the training split, for the tokenizer."""
+    yield from ["USER: ASSISTANT:"] * 1000
+    for dialogue in read_records(paths.split_dialogues("train"), Dialogue):
+        for turn in dialogue.turns:
+            yield turn.question
+            yield turn.answer.replace("{target}", "")
+    for region in read_records(paths.checked_regions, Region):
+        yield region.phrase
+
+
+def rendered_source(mini: Mini) -> DenseSource:
+    """Endless rendered scenes, other ones than any data set's."""
+    size, count = mini.sam.image_size_px, mini.pretraining.batch_size
+
+    def batches() -> Iterator[DenseBatch]:
+        seed = PRETRAINING_SEED_OFFSET + mini.pretraining.seed * 1_000_000_000
+        while True:
+            rendered = [scenes.render_scene(seed + i, size_px=size) for i in range(count)]
+            labels = [scenes.dense_labels(scene) for scene in rendered]
+            yield DenseBatch(
+                pictures=[Image.fromarray(scene.pixels) for scene in rendered],
+                maps={
+                    "part": np.stack([label.part for label in labels]).astype(np.int64),
+                    "colour": np.stack([label.colour for label in labels]).astype(np.int64),
+                    "text": np.stack([label.text for label in labels]).astype(np.int64),
+                },
+                instance=np.stack([label.instance for label in labels]).astype(np.int64),
+            )
+            seed += count
+
+    return DenseSource(
+        batches(),
+        {"part": 1 + len(scenes.ALL_PARTS), "colour": 1 + len(scenes.COLOURS), "text": 1 + len(scenes.TEXTS)},
+    )
+
+
+def train_split_source(mini: Mini, paths: Paths) -> DenseSource:
+    """The regions of the training split, painted from large to small, as classes per pixel; flips are not made."""
+    image_ids = {dialogue.image_id for dialogue in read_records(paths.split_dialogues("train"), Dialogue)}
+    pictures = {p.image_id: p for p in read_records(paths.picture_table, Picture) if p.image_id in image_ids}
+    regions: dict[str, list[Region]] = {image_id: [] for image_id in pictures}
+    for region in read_records(paths.checked_regions, Region):
+        if region.image_id in regions and region.mask is not None:
+            regions[region.image_id].append(region)
+    names = sorted({region.category for group in regions.values() for region in group})
+    size = mini.sam.image_size_px
+    samples = [
+        _painted(pictures[image_id], group, names, size=size, folder=paths.pictures)
+        for image_id, group in sorted(regions.items())
+    ]
+    generator = np.random.default_rng(mini.pretraining.seed)
+
+    def batches() -> Iterator[DenseBatch]:
+        while True:
+            chosen = [samples[i] for i in generator.integers(len(samples), size=mini.pretraining.batch_size)]
+            yield DenseBatch(
+                pictures=[Image.fromarray(pixels) for pixels, _, _ in chosen],
+                maps={"category": np.stack([category for _, category, _ in chosen])},
+                instance=np.stack([instance for _, _, instance in chosen]),
+            )
+
+    return DenseSource(batches(), {"category": 1 + len(names)})
+
+
+def _painted(
+    picture: Picture, regions: list[Region], names: list[str], *, size: int, folder: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture in its square frame with its category and instance per pixel, uint8 and int64 [size, size]."""
+    with Image.open(folder / picture.file_name) as opened:
+        pixels, (height, width) = frame(opened.convert("RGB"), size)
+    category, instance = np.zeros((2, size, size), np.int64)
+    by_size = sorted(regions, key=lambda region: -masks.area_px(region.mask) if region.mask else 0)
+    for number, region in enumerate(by_size, 1):
+        assert region.mask is not None
+        small = Image.fromarray(masks.decode(region.mask)).resize((width, height), Image.Resampling.NEAREST)
+        where = np.asarray(small, bool)
+        category[:height, :width][where] = 1 + names.index(region.category)
+        instance[:height, :width][where] = number
+    return pixels, category, instance
+
+
+def pin_public(folder: Path, public: Public) -> None:
+    """Fetches or finds public weights, checks that they load as what they should be, and records their hashes.
+
+    Raises:
+        DataError: a file is missing or does not fit `sam_type`.
+        ServiceUnavailableError: a hub name is not here and the hub cannot be reached.
+    """
+    places = {"llava": resolve(public.llava), "sam": Path(public.sam)}
+    if public.convnext:
+        places["convnext"] = resolve(public.convnext)
+    if not places["sam"].is_file():
+        raise DataError(f"{public.sam}: no such file (backbones.public.sam). Download a sam_vit_*.pth and name it.")
+    load_sam(SAM_SHAPES[public.sam_type], places["sam"])
+    write_manifest(
+        folder,
+        {
+            "kind": "public",
+            "llava": str(places["llava"]),
+            "convnext": str(places.get("convnext", "")),
+            "convnext_image_size_px": public.convnext_image_size_px,
+            "convnext_grid": public.convnext_grid,
+            "sam": str(places["sam"].resolve()),
+            "sam_shape": SAM_SHAPES[public.sam_type].model_dump(),
+        },
+        parts=places,
+    )
+    write_json(folder / "summary.json", {"parts": len(places)})
+    shutil.rmtree(folder / "llava", ignore_errors=True)
+
+
+def resolve(name: str) -> Path:
+    """The local folder of a checkpoint named by path or hub name, fetched if need be."""
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+    except HFValidationError:
+        raise DataError(f"{name}: neither a folder nor a hub name (backbones.public).") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ServiceUnavailableError(
+            f"{name}: not in the local cache and the hub does not give it ({type(error).__name__}). "
+            "Download it once where there is a network, or name a local folder in backbones.public."
+        ) from error

@@ -1,0 +1,200 @@
+"""Dense-label training of the mini encoders: what public weights know, learned in minutes (tiny.md, stage 0).
+
+From each cell of SAM's embedding, and from each mined image token, a linear head tells the class in each label map
+and where the centre of the object lies, for a few points of the cell. The heads are thrown away afterwards.
+Letters: B pictures, s side of the grid of points, K classes of a map.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPVisionModel, ConvNextModel
+
+from miras.model.config import Mini
+from miras.model.mining import PatchMining
+from miras.model.schedule import warm_up_decay
+from miras.model.vision import (
+    CLIP_MEAN,
+    CLIP_STD,
+    SAM_MEAN,
+    SAM_STD,
+    clip_tokens,
+    high_resolution_map,
+    normalised_frames,
+)
+from miras.model.weights import Sam
+from miras.progress import progress
+
+WARM_UP_STEPS = 50
+CENTRE_WEIGHT = 2.0
+FOREGROUND_WEIGHT = 0.5
+CELLS = 4  # a token or embedding cell says CELLS x CELLS labels
+
+
+@dataclass(frozen=True)
+class DenseBatch:
+    """Pictures with a class per pixel in each of several label maps."""
+
+    pictures: list[Image.Image]
+    """Square, all of one size."""
+    maps: dict[str, np.ndarray]
+    """Map name -> int [B, H, W], 0 = none of the classes."""
+    instance: np.ndarray
+    """int [B, H, W], 0 = background, else a number per object."""
+
+
+@dataclass(frozen=True)
+class DenseSource:
+    """Endless batches, and the number of classes of each map, background included."""
+
+    batches: Iterator[DenseBatch]
+    num_classes: Mapping[str, int]
+
+
+class MiniEncoders(nn.Module):
+    """The encoders in training with their heads."""
+
+    def __init__(
+        self, mini: Mini, *, clip: CLIPVisionModel, convnext: ConvNextModel, sam: Sam, source: DenseSource
+    ) -> None:
+        super().__init__()
+        self.mini = mini
+        self.classes = dict(source.num_classes)
+        self.clip, self.convnext, self.sam_encoder = clip, convnext, sam.image_encoder
+        self.mining = PatchMining(low_width=mini.clip.width, high_width=sum(mini.convnext.widths))
+        outputs = sum(self.classes.values()) + 2
+        self.token_head = DenseHead(mini.clip.width, outputs)
+        self.pixel_head = DenseHead(mini.sam.prompt_width, outputs)
+
+    def forward(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Logits [B, sum K + 2, s, s] as the image tokens and as the SAM embedding tell them; s differs."""
+        low = normalised_frames(pictures, self.mini.clip.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
+        high = normalised_frames(pictures, self.mini.convnext.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
+        whole = normalised_frames(pictures, self.mini.sam.image_size_px, mean=SAM_MEAN, std=SAM_STD)
+        tokens = self.mining(
+            clip_tokens(self.clip, low, layer=-1),
+            high_resolution_map(self.convnext, high, grid=self.mini.convnext.grid),
+        )
+        side = round(tokens.shape[1] ** 0.5)
+        grid = tokens.transpose(1, 2).unflatten(2, (side, side))
+        return self.token_head(grid), self.pixel_head(self.sam_encoder(whole))
+
+
+class DenseHead(nn.Sequential):
+    """Says CELLS x CELLS labels per cell; linear, so that what it says stands plainly in the features."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__(nn.Conv2d(width, CELLS * CELLS * outputs, 1), nn.PixelShuffle(CELLS))
+
+
+def pretrain(model: MiniEncoders, source: DenseSource, *, mini: Mini, metrics: Path) -> dict[str, float]:
+    """Trains the encoders in place; writes a metrics line every 20 steps; returns the last figures."""
+    config = mini.pretraining
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: warm_up_decay(step, warm_up_steps=WARM_UP_STEPS, steps=config.steps, flat_share=0.4),
+    )
+    bar = progress(range(config.steps), name="mini encoders", unit="step")
+    figures: dict[str, float] = {}
+    with metrics.open("w", encoding="utf-8") as lines:
+        for step in bar:
+            batch = next(source.batches)
+            token_logits, pixel_logits = model(batch.pictures)
+            token_loss, told = dense_objective(token_logits, batch, model.classes)
+            pixel_loss, seen = dense_objective(pixel_logits, batch, model.classes)
+            loss = token_loss + pixel_loss
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            if step % 20 == 0 or step == config.steps - 1:
+                figures = {
+                    "loss": loss.item(),
+                    **{f"token_{name}": value for name, value in told.items()},
+                    **{f"pixel_{name}": value for name, value in seen.items()},
+                }
+                rounded = {name: round(value, 4) for name, value in figures.items()}
+                lines.write(json.dumps({"step": step, "samples": (step + 1) * config.batch_size, **rounded}) + "\n")
+                lines.flush()
+                bar.set_postfix_str(f"loss {figures['loss']:.3f}", refresh=False)
+    return figures
+
+
+def dense_objective(logits: Tensor, batch: DenseBatch, classes: Mapping[str, int]) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of every map plus distance to the object's centre, at the resolution of the logits.
+
+    Args:
+        logits: [B, sum K + 2, s, s], the classes of each map, then (y, x) to the centre.
+        batch: the labels.
+        classes: map -> number of classes.
+
+    Returns:
+        The loss, and per map the share of right labels where there is any.
+    """
+    side = logits.shape[-1]
+    loss, start, scores = logits.new_zeros(()), 0, {}
+    for name, count in classes.items():
+        target = torch.from_numpy(sample_at(batch.maps[name], side)).long()
+        part = logits[:, start : start + count]
+        loss = loss + balanced_cross_entropy(part, target)
+        inside = target > 0
+        right = (part.argmax(dim=1) == target)[inside]
+        scores[f"{name}_accuracy"] = float(right.float().mean()) if len(right) else 0.0
+        start += count
+    offsets, is_object = centre_offsets(sample_at(batch.instance, side))
+    distance = (logits[:, -2:] - torch.from_numpy(offsets)).abs().sum(dim=1)
+    weight = torch.from_numpy(is_object).float()
+    return loss + CENTRE_WEIGHT * (distance * weight).sum() / weight.sum().clamp(min=1), scores
+
+
+def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over all points plus mean over the points that show a class: rare maps (lettering) count too.
+
+    Args:
+        logits: [B, K, s, s].
+        target: int [B, s, s], 0 = none.
+    """
+    each = F.cross_entropy(logits, target, reduction="none")
+    inside = (target > 0).float()
+    return each.mean() + FOREGROUND_WEIGHT * (each * inside).sum() / inside.sum().clamp(min=1)
+
+
+def sample_at(labels: np.ndarray, side: int) -> np.ndarray:
+    """Labels [B, H, W] at the middle of each cell of a [side, side] grid."""
+    step = labels.shape[-1] / side
+    index = ((np.arange(side) + 0.5) * step).astype(int)
+    return labels[:, index[:, None], index[None, :]]
+
+
+def centre_offsets(instance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From each pixel to the middle of its object's box, in sides of the frame.
+
+    Args:
+        instance: int [B, s, s], 0 = background.
+
+    Returns:
+        float32 [B, 2, s, s] (y, x), and bool [B, s, s] where an object is.
+    """
+    batch, side, _ = instance.shape
+    offsets = np.zeros((batch, 2, side, side), np.float32)
+    rows, columns = np.mgrid[:side, :side]
+    for picture in range(batch):
+        for number in np.unique(instance[picture]):
+            if number == 0:
+                continue
+            here = instance[picture] == number
+            y, x = np.nonzero(here)
+            offsets[picture, 0][here] = ((y.min() + y.max()) / 2 - rows[here]) / side
+            offsets[picture, 1][here] = ((x.min() + x.max()) / 2 - columns[here]) / side
+    return offsets, instance > 0

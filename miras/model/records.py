@@ -1,0 +1,38 @@
+"""What goes into a model and comes out of it: light records, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question to answer about a stored picture."""
+
+    image_id: str
+    history: tuple[tuple[str, str], ...]
+    """Earlier turns as (question, answer); answers are rendered, with `[OBJ]phrase[SEG]` markers."""
+    question: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """One `[OBJ]phrase[SEG]` group of an answer, with the mask it points at."""
+
+    phrase: str
+    mask: np.ndarray
+    """Boolean (h, w), in pixels of the stored picture; may be empty."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer with its masks."""
+
+    answer: str
+    """As generated, markers included."""
+    groups: tuple[Group, ...]
+    """In the order of the answer."""
+    seconds: float
+    """Wall time, an equal share of its batch's."""

@@ -1,0 +1,290 @@
+"""Backbone weights on disk: one folder that holds or points to LLaVA, ConvNeXt, SAM and their pins.
+
+`backbones.json` says for each part where it lies and the hash of its weights. Mini and public backbones have the
+same form, so the same code loads both: LLaVA and ConvNeXt as transformers saves them, SAM as a `sam_vit_*.pth`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+from torch import Tensor, nn
+from transformers import (
+    AutoTokenizer,
+    ConvNextModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
+
+from miras.dialogue.rendering import IMAGE, OBJ, SEG
+from miras.errors import DataError
+from miras.files import write_json
+from miras.model.config import NetworkConfig
+from miras.model.network import MirasNetwork
+from miras.model.vision import VisionEncoders
+
+MANIFEST = "backbones.json"
+MINING = "mining.safetensors"
+
+
+class SamShape(BaseModel):
+    """Sizes of a SAM; the published ones are `SAM_SHAPES`."""
+
+    image_size_px: int = 1024
+    patch_px: int = 16
+    width: int
+    layers: int
+    heads: int
+    global_attention: list[int]
+    """Layers that attend globally; the others in windows."""
+    window: int = 14
+    prompt_width: int = 256
+    relative_position: bool = True
+
+
+SAM_SHAPES = {
+    "vit_b": SamShape(width=768, layers=12, heads=12, global_attention=[2, 5, 8, 11]),
+    "vit_l": SamShape(width=1024, layers=24, heads=16, global_attention=[5, 11, 17, 23]),
+    "vit_h": SamShape(width=1280, layers=32, heads=16, global_attention=[7, 15, 23, 31]),
+}
+
+
+class BackbonesManifest(BaseModel):
+    """What `backbones.json` holds. Folders are relative to it, or hub names, or absolute."""
+
+    kind: str
+    llava: str
+    convnext: str
+    """Empty: no second encoder."""
+    convnext_image_size_px: int
+    convnext_grid: int
+    sam: str
+    sam_shape: SamShape
+    sha256: dict[str, str]
+    """Part -> hash of its weight files."""
+    fingerprint: str
+    """Hash over everything above that decides the encoders' outputs."""
+
+
+@dataclass(frozen=True)
+class Sam:
+    """The three parts of SAM."""
+
+    image_encoder: ImageEncoderViT
+    prompt_encoder: PromptEncoder
+    mask_decoder: MaskDecoder
+
+
+def build_sam(shape: SamShape) -> Sam:
+    """SAM of the given sizes with random weights, made of segment_anything's own classes."""
+    side = shape.image_size_px // shape.patch_px
+    return Sam(
+        ImageEncoderViT(
+            img_size=shape.image_size_px,
+            patch_size=shape.patch_px,
+            embed_dim=shape.width,
+            depth=shape.layers,
+            num_heads=shape.heads,
+            out_chans=shape.prompt_width,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=shape.relative_position,
+            window_size=shape.window,
+            global_attn_indexes=tuple(shape.global_attention),
+        ),
+        PromptEncoder(
+            embed_dim=shape.prompt_width,
+            image_embedding_size=(side, side),
+            input_image_size=(shape.image_size_px, shape.image_size_px),
+            mask_in_chans=16,
+        ),
+        MaskDecoder(
+            transformer_dim=shape.prompt_width,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=shape.prompt_width, mlp_dim=8 * shape.prompt_width, num_heads=8
+            ),
+        ),
+    )
+
+
+def save_sam(sam: Sam, path: Path) -> None:
+    """Writes the parts as one `.pth` with the published checkpoints' names."""
+    torch.save({f"{part}.{name}": value for part, name, value in _sam_weights(sam)}, path)
+
+
+def load_sam(shape: SamShape, path: Path) -> Sam:
+    """SAM with the weights of a `sam_vit_*.pth`.
+
+    Raises:
+        DataError: names or shapes differ from the given sizes.
+    """
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    sam = build_sam(shape)
+    expected = {f"{part}.{name}": value.shape for part, name, value in _sam_weights(sam)}
+    ignored = {"pixel_mean", "pixel_std"}
+    check_weights({k: v.shape for k, v in stored.items() if k not in ignored}, expected, path=path)
+    for part, module in vars(sam).items():
+        prefix = f"{part}."
+        module.load_state_dict({k[len(prefix) :]: v for k, v in stored.items() if k.startswith(prefix)})
+    return sam
+
+
+def _sam_weights(sam: Sam) -> Iterable[tuple[str, str, Tensor]]:
+    for part, module in vars(sam).items():
+        for name, value in module.state_dict().items():
+            yield part, name, value
+
+
+def check_weights(found: dict[str, torch.Size], expected: dict[str, torch.Size], *, path: Path) -> None:
+    """Raises a DataError that names missing, unknown and wrong-shaped weights, the first few of each."""
+    missing = sorted(expected.keys() - found.keys())
+    unknown = sorted(found.keys() - expected.keys())
+    wrong = [
+        f"{name} {tuple(found[name])}, expected {tuple(expected[name])}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name] != expected[name]
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", wrong))
+        if names
+    ]
+    if problems:
+        raise DataError(
+            f"{path}: weights do not fit the network: {'; '.join(problems)}. "
+            "They belong to another configuration; train again or choose the matching file."
+        )
+
+
+class Backbones:
+    """Opened backbones: builds the tokenizer, the frozen encoders and an untrained network from them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DataError when the folder holds no backbones."""
+        self.folder = folder
+        try:
+            text = (folder / MANIFEST).read_text("utf-8")
+        except FileNotFoundError:
+            raise DataError(f"{folder / MANIFEST}: no such file; run `dvc repro backbones`.") from None
+        self.manifest = BackbonesManifest.model_validate(json.loads(text))
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Tokens a picture takes in a row."""
+        vision: Any = LlavaConfig.from_pretrained(self._place(self.manifest.llava)).vision_config
+        return int(vision.image_size // vision.patch_size) ** 2
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """LLaVA's tokenizer with the markers as special tokens."""
+        tokenizer = AutoTokenizer.from_pretrained(self._place(self.manifest.llava))
+        tokenizer.add_special_tokens({"additional_special_tokens": [OBJ, SEG, IMAGE]})
+        return tokenizer
+
+    def encoders(self) -> VisionEncoders:
+        """The frozen CLIP, ConvNeXt and SAM encoders."""
+        llava: Any = self._llava()
+        return VisionEncoders(
+            clip=llava.model.vision_tower,
+            clip_layer=llava.config.vision_feature_layer,
+            convnext=self._convnext(),
+            high_size_px=self.manifest.convnext_image_size_px,
+            high_grid=self.manifest.convnext_grid,
+            sam=self._sam().image_encoder,
+        )
+
+    def network(self, config: NetworkConfig, *, num_tokens: int) -> MirasNetwork:
+        """The network with backbone weights; its own parts are random (seed torch before).
+
+        Args:
+            config: which parts it has.
+            num_tokens: size of the tokenizer; embeddings grow to it.
+        """
+        llava: Any = self._llava()
+        sam, convnext = self._sam(), self._convnext()
+        if llava.get_input_embeddings().weight.shape[0] < num_tokens:
+            llava.resize_token_embeddings(num_tokens)
+        network = MirasNetwork(
+            config,
+            llava=llava,
+            prompt_encoder=sam.prompt_encoder,
+            mask_decoder=sam.mask_decoder,
+            high_width=sum(convnext.config.hidden_sizes or []) if convnext else 0,
+        )
+        mining = self.folder / MINING
+        if network.mining is not None and mining.exists():
+            network.mining.load_state_dict(load_file(mining))
+        return network
+
+    def _llava(self) -> LlavaForConditionalGeneration:
+        return LlavaForConditionalGeneration.from_pretrained(self._place(self.manifest.llava))
+
+    def _convnext(self) -> ConvNextModel | None:
+        if not self.manifest.convnext:
+            return None
+        return ConvNextModel.from_pretrained(self._place(self.manifest.convnext))
+
+    def _sam(self) -> Sam:
+        return load_sam(self.manifest.sam_shape, Path(self._place(self.manifest.sam)))
+
+    def _place(self, name: str) -> str:
+        inside = self.folder / name
+        return str(inside) if inside.exists() else name
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any], *, parts: dict[str, Path]) -> None:
+    """Writes `backbones.json` with the hash of every part's weight files.
+
+    Args:
+        folder: where to write.
+        manifest: the fields of `BackbonesManifest` but the hashes.
+        parts: part -> file or folder of its weights.
+    """
+    hashes = {part: weights_sha256(place) for part, place in parts.items()}
+    encoders = {key: manifest[key] for key in ("convnext_image_size_px", "convnext_grid", "sam_shape")}
+    fingerprint = hashlib.sha256(json.dumps([hashes, encoders], sort_keys=True).encode()).hexdigest()
+    write_json(folder / MANIFEST, {**manifest, "sha256": hashes, "fingerprint": fingerprint})
+
+
+def weights_sha256(place: Path) -> str:
+    """Hash over the weight files (and configuration) of a checkpoint, a file or a folder."""
+    files = [place] if place.is_file() else sorted(place.glob("*.safetensors")) + sorted(place.glob("*.json"))
+    if not files:
+        raise DataError(f"{place}: no weights there; expected a .pth file or a folder with .safetensors files.")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def save_trained(network: MirasNetwork, path: Path) -> None:
+    """Writes the trainable parameters alone, as safetensors."""
+    save_file({name: value.detach().contiguous().cpu() for name, value in network.trainable()}, path)
+
+
+def load_trained(network: MirasNetwork, path: Path) -> None:
+    """Loads parameters written by `save_trained` into a network of the same configuration.
+
+    Raises:
+        DataError: the file belongs to another configuration.
+    """
+    stored = load_file(path)
+    own = dict(network.trainable())
+    check_weights(
+        {name: value.shape for name, value in stored.items()},
+        {name: value.shape for name, value in own.items()},
+        path=path,
+    )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(stored[name])

@@ -1,0 +1,1 @@
+"""Training: mixture of dialogues, batches, the loop, checkpoints."""

@@ -1,0 +1,227 @@
+"""The training loop: plain, on Accelerate (with DeepSpeed if the launch says so), resumable at any step.
+
+Writes `metrics.jsonl` in the work folder; it knows no tracker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from miras.dialogue.records import Dialogue
+from miras.errors import ConfigError, TrainingDivergedError
+from miras.model.network import Batch, Losses, MirasNetwork
+from miras.model.schedule import warm_up_decay
+from miras.progress import progress
+from miras.train.checkpoint import Checkpoint
+from miras.train.collate import Collator, to_device
+from miras.train.config import TrainConfig
+from miras.train.mixture import Mixture
+
+logger = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+LOG_EVERY_S = 3.0  # a metrics line at most this often: live enough to watch, few enough to store
+LOSS_NAMES = ("total", "text", "bce", "dice")
+
+
+@dataclass
+class TrainingData:
+    """What a run learns from and is watched on."""
+
+    mixture: Mixture
+    collator: Collator
+    validation: list[list[Dialogue]]
+    """Rows of the validation split."""
+
+
+def train(
+    network: MirasNetwork,
+    data: TrainingData,
+    config: TrainConfig,
+    *,
+    accelerator: Accelerator,
+    work: Path,
+    name: str,
+) -> MirasNetwork:
+    """The trained network; goes on from the checkpoint in `work` if there is one.
+
+    Raises:
+        ConfigError: the batch sizes do not come out even over the processes.
+        TrainingDivergedError: the loss is not finite; names the step and the samples.
+    """
+    rounds = accumulation_rounds(config, accelerator.num_processes)
+    optimiser = torch.optim.AdamW(
+        [value for _, value in network.trainable()],
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
+        fused=True,
+    )
+    model, optimiser = accelerator.prepare(network, optimiser)
+    checkpoint = Checkpoint(work, accelerator)
+    done = checkpoint.load(model, optimiser)
+    if done:
+        logger.info("training resumed stage=%s step=%d", name, done)
+    log = MetricsLog(work / METRICS, keep_until=done, is_writing=accelerator.is_main_process)
+    bar = progress(total=config.steps, name=name, unit="step")
+    bar.update(done)
+    for step in range(done, config.steps):
+        rate = config.learning_rate * warm_up_decay(
+            step, warm_up_steps=config.warm_up_steps, steps=config.steps, flat_share=config.flat_share
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(config.seed * 1_000_003 + step)  # whatever is random in a step depends on the step alone
+        figures = _step(model, optimiser, data, config, accelerator=accelerator, step=step, rounds=rounds)
+        is_last = step + 1 == config.steps
+        log.add(figures | {"learning_rate": rate}, step=step, samples=(step + 1) * config.global_batch_size)
+        if is_last or (step + 1) % config.validate_every == 0:
+            watched = validate(accelerator.unwrap_model(model), data, config, accelerator=accelerator)
+            log.add(watched, step=step, samples=(step + 1) * config.global_batch_size)
+            bar.set_postfix_str(f"loss {figures['total']:.2f} val cIoU {watched['val_ciou']:.1f}", refresh=False)
+        log.write(force=is_last)
+        if is_last or (step + 1) % config.checkpoint_every == 0:
+            checkpoint.save(model, optimiser, step=step + 1)
+        bar.update(1)
+    bar.close()
+    trained: MirasNetwork = accelerator.unwrap_model(model)
+    return trained
+
+
+def accumulation_rounds(config: TrainConfig, num_processes: int) -> int:
+    """Micro-batches per process and step.
+
+    Raises:
+        ConfigError: global_batch_size is not a multiple of micro_batch_size times the processes.
+    """
+    per_round = config.micro_batch_size * num_processes
+    if config.global_batch_size % per_round:
+        raise ConfigError(
+            f"global_batch_size {config.global_batch_size} is not a multiple of micro_batch_size "
+            f"{config.micro_batch_size} times {num_processes} processes. Change one of them."
+        )
+    return config.global_batch_size // per_round
+
+
+def _step(
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    data: TrainingData,
+    config: TrainConfig,
+    *,
+    accelerator: Accelerator,
+    step: int,
+    rounds: int,
+) -> dict[str, float]:
+    """One optimiser step over `rounds` micro-batches; the mean losses of all processes."""
+    model.train()
+    summed = torch.zeros(len(LOSS_NAMES), device=accelerator.device)
+    for batch, numbers in _micro_batches(data, config, accelerator=accelerator, step=step, rounds=rounds):
+        with accelerator.accumulate(model):
+            found: Losses = model(batch)
+            _check_finite(found.total, accelerator, step=step, numbers=numbers, data=data)
+            accelerator.backward(found.total)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimiser.step()
+            optimiser.zero_grad()
+        summed += torch.stack([getattr(found, name).detach() for name in LOSS_NAMES])
+    means = accelerator.reduce(summed / rounds, reduction="mean").tolist()
+    return dict(zip(LOSS_NAMES, means, strict=True))
+
+
+def _micro_batches(
+    data: TrainingData, config: TrainConfig, *, accelerator: Accelerator, step: int, rounds: int
+) -> Iterator[tuple[Batch, Sequence[int]]]:
+    """This process's share of a step: row numbers depend on the step alone, not on the number of processes."""
+    first = step * config.global_batch_size + accelerator.process_index * config.micro_batch_size * rounds
+    for number in range(rounds):
+        start = first + number * config.micro_batch_size
+        numbers = range(start, start + config.micro_batch_size)
+        yield to_device(data.collator(data.mixture.rows(numbers)), accelerator.device), numbers
+
+
+def _check_finite(
+    loss: torch.Tensor, accelerator: Accelerator, *, step: int, numbers: Sequence[int], data: TrainingData
+) -> None:
+    """Stops every process when any of them has a loss that is not finite."""
+    is_bad = (~torch.isfinite(loss.detach())).float()
+    if accelerator.num_processes > 1:
+        is_bad = accelerator.reduce(is_bad, reduction="sum")
+    if is_bad:
+        names = [dialogue.dialogue_id for row in data.mixture.rows(numbers) for dialogue in row]
+        raise TrainingDivergedError(
+            f"the loss is {loss.item()} at step {step} (samples on process {accelerator.process_index}: "
+            f"{', '.join(names[:8])}). Lower the learning rate or look at these samples; the last checkpoint is kept."
+        )
+
+
+@torch.no_grad()
+def validate(
+    network: MirasNetwork, data: TrainingData, config: TrainConfig, *, accelerator: Accelerator
+) -> dict[str, float]:
+    """Losses and pooled IoU (percent) on validation rows with reference answers, at the decoder's resolution."""
+    network.eval()
+    sums = dict.fromkeys(LOSS_NAMES, 0.0)
+    overlap = union = 0.0
+    starts = range(0, len(data.validation), config.micro_batch_size)
+    for start in starts:
+        rows = data.validation[start : start + config.micro_batch_size]
+        batch = to_device(data.collator(rows), accelerator.device)
+        states, logits = network.forward_logits(batch)
+        found = network.losses(batch, states, logits)
+        for name in LOSS_NAMES:
+            sums[name] += getattr(found, name).item() * len(rows) / len(data.validation)
+        if len(batch.target_row):
+            predicted, true = logits > 0, batch.target_masks > 0.5
+            overlap += float((predicted & true).sum())
+            union += float((predicted | true).sum())
+    return {f"val_{name}": value for name, value in sums.items()} | {"val_ciou": 100 * overlap / max(union, 1.0)}
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one line per few seconds with step, samples, seconds and the means since the last line."""
+
+    def __init__(self, path: Path, *, keep_until: int, is_writing: bool) -> None:
+        """Keeps earlier lines up to step `keep_until`; later ones will be written again."""
+        self._is_writing = is_writing
+        self._values: dict[str, list[float]] = {}
+        self._step = self._samples = 0
+        self._last = time.monotonic()
+        self._path = path
+        if is_writing:
+            kept = [line for line in _lines(path) if json.loads(line)["step"] < keep_until]
+            path.write_text("".join(kept), "utf-8")
+
+    def add(self, figures: dict[str, float], *, step: int, samples: int) -> None:
+        """Takes figures of a step."""
+        self._step, self._samples = step, samples
+        for name, value in figures.items():
+            self._values.setdefault(name, []).append(value)
+
+    def write(self, *, force: bool) -> None:
+        """Writes a line if the last one is old enough."""
+        if not self._is_writing or not self._values:
+            return
+        if not force and time.monotonic() - self._last < LOG_EVERY_S:
+            return
+        means = {name: round(sum(values) / len(values), 6) for name, values in self._values.items()}
+        with self._path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"step": self._step, "samples": self._samples, **means}) + "\n")
+        self._values.clear()
+        self._last = time.monotonic()
+
+
+def _lines(path: Path) -> list[str]:
+    """Complete lines of a file that may have been cut off."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]

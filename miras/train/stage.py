@@ -1,0 +1,125 @@
+"""Stages `stage1` (mask-text alignment) and `stage2` (dialogues): builds the network and its data, trains, stores.
+
+One process trains here; more are started by torchrun, each running `miras.train.worker` (launch profile
+infra/launch/local.yaml).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DeepSpeedPlugin
+
+from miras.dialogue.records import Dialogue, Region
+from miras.files import finished_folder, read_records, write_json
+from miras.launch.local import LocalLaunch, read_local_launch, run_workers
+from miras.model.config import NetworkConfig
+from miras.model.features import FeatureStore
+from miras.model.network import MirasNetwork
+from miras.model.responder import WEIGHTS, save_weights
+from miras.model.tokens import RowBuilder
+from miras.model.weights import Backbones, load_trained
+from miras.paths import Paths
+from miras.train.collate import Collator
+from miras.train.config import TrainConfig
+from miras.train.loop import METRICS, TrainingData, accumulation_rounds, train
+from miras.train.mixture import Mixture
+
+
+def run_stage1(*, paths: Paths, work: Path, network: NetworkConfig, stage1: TrainConfig) -> None:
+    """Trains from the backbones; writes `paths.stage1`."""
+    _run("stage1", paths, work, network, stage1)
+
+
+def run_stage2(*, paths: Paths, work: Path, network: NetworkConfig, stage2: TrainConfig) -> None:
+    """Trains on from stage 1; writes `paths.stage2`."""
+    _run("stage2", paths, work, network, stage2)
+
+
+def _run(name: str, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig) -> None:
+    launch = read_local_launch()
+    if launch.processes == 1 and not launch.deepspeed:
+        run_worker(name, paths=paths, work=work, network=network, config=config, launch=launch)
+    else:
+        request = {"stage": name, "paths": paths.model_dump(), "work": str(work.resolve())}
+        sections = {
+            "network": network.model_dump(),
+            "config": config.model_dump(),
+            "launch": launch.model_dump(),
+        }
+        write_json(work / "request.json", request | sections)
+        run_workers("miras.train.worker", work / "request.json", launch)
+    output = Path(paths.stage1 if name == "stage1" else paths.stage2)
+    with finished_folder(output) as folder:
+        for file in (work / "finished").iterdir():
+            shutil.copyfile(file, folder / file.name)
+        shutil.copyfile(work / METRICS, folder / METRICS)
+
+
+def run_worker(
+    name: str, *, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig, launch: LocalLaunch
+) -> None:
+    """One training process; the main one leaves the weights in `work/finished`."""
+    torch.set_flush_denormal(True)
+    torch.manual_seed(config.seed)
+    accelerator = make_accelerator(config, launch)
+    backbones = Backbones(Path(paths.backbones))
+    tokenizer = backbones.tokenizer()
+    model = backbones.network(network, num_tokens=len(tokenizer))
+    if name == "stage2":
+        load_trained(model, Path(paths.stage1) / WEIGHTS)
+    builder = RowBuilder(
+        tokenizer,
+        num_image_tokens=backbones.num_image_tokens,
+        system_prompt=network.system_prompt,
+        max_tokens=network.max_tokens,
+    )
+    data = training_data(paths, config, builder=builder, backbones=backbones)
+    trained = train(model, data, config, accelerator=accelerator, work=work, name=name)
+    if accelerator.is_main_process:
+        _store(trained, work / "finished")
+    accelerator.wait_for_everyone()
+
+
+def make_accelerator(config: TrainConfig, launch: LocalLaunch) -> Accelerator:
+    """Accelerate as the launch profile says: plain, or DeepSpeed ZeRO-2."""
+    rounds = accumulation_rounds(config, launch.processes)
+    plugin: DeepSpeedPlugin | None = None
+    if launch.deepspeed:
+        from miras.train.deepspeed_setup import zero2_plugin  # its import takes seconds
+
+        plugin = zero2_plugin(config, rounds=rounds)
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),
+        gradient_accumulation_steps=rounds,
+        mixed_precision="bf16" if torch.cuda.is_available() else "no",
+        deepspeed_plugin=plugin,
+    )
+
+
+def training_data(paths: Paths, config: TrainConfig, *, builder: RowBuilder, backbones: Backbones) -> TrainingData:
+    """Mixture of the training split and fixed rows of the validation split."""
+    regions = {region.region_id: region for region in read_records(paths.checked_regions, Region)}
+    store = FeatureStore(Path(paths.features), fingerprint=backbones.manifest.fingerprint)
+    shape = backbones.manifest.sam_shape
+    collator = Collator(builder, store, regions, mask_side=4 * shape.image_size_px // shape.patch_px)
+    mixture = _mixture(paths, "train", config)
+    watched = _mixture(paths, "val", config)
+    return TrainingData(mixture, collator, watched.rows(range(config.validation_rows)))
+
+
+def _mixture(paths: Paths, split: str, config: TrainConfig) -> Mixture:
+    return Mixture(
+        read_records(paths.split_dialogues(split), Dialogue),
+        weights=config.mixture,
+        dialogues_per_row=config.dialogues_per_row,
+        seed=config.seed,
+    )
+
+
+def _store(network: MirasNetwork, folder: Path) -> None:
+    with finished_folder(folder) as aside:
+        save_weights(network, aside)

@@ -1,0 +1,240 @@
+"""What the network must do whatever its weights: positions, causality, identity at start, batching."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from miras.errors import DataError
+from miras.model.decoder import decode_masks
+from miras.model.mining import PatchMining, to_windows
+from miras.model.network import Batch, MirasNetwork, gather_spans
+from miras.model.responder import Responder, save_weights
+from miras.model.tokens import AnswerText, RowBuilder, TokenRow
+from miras.model.vision import PictureFeatures
+from miras.model.weights import Backbones
+from tests.unit.model.tiny_network import network_config, tiny_mini, write_backbones
+
+QUESTION, ANSWER = "what is the red mug on the left", AnswerText("here {target} it is", ("red mug",))
+
+
+def make_network(backbones: Backbones, **changes: object) -> tuple[MirasNetwork, RowBuilder]:
+    config = network_config(**changes)
+    tokenizer = backbones.tokenizer()
+    torch.manual_seed(1)
+    network = backbones.network(config, num_tokens=len(tokenizer)).eval()
+    builder = RowBuilder(
+        tokenizer, num_image_tokens=backbones.num_image_tokens, system_prompt="", max_tokens=config.max_tokens
+    )
+    return network, builder
+
+
+def make_features(backbones: Backbones, count: int = 1) -> PictureFeatures:
+    torch.manual_seed(2)
+    side = round(backbones.num_image_tokens**0.5)
+    return PictureFeatures(
+        torch.randn(count, side * side, 16),
+        torch.randn(count, 24, 2 * side, 2 * side),
+        torch.randn(count, 16, 8, 8),
+    )
+
+
+def make_batch(rows: list[TokenRow], features: PictureFeatures, pictures: list[int]) -> Batch:
+    longest = max(len(row.ids) for row in rows)
+
+    def pad(values: list[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([value + [filler] * (longest - len(value)) for value in values])
+
+    spans = [(number, span) for number, row in enumerate(rows) for span in row.spans]
+    return Batch(
+        ids=pad([row.ids for row in rows], 0),
+        labels=pad([row.labels for row in rows], -100),
+        attention=pad([[1] * len(row.ids) for row in rows], 0),
+        image_start=torch.tensor([row.image_start for row in rows]),
+        features=features,
+        picture_index=torch.tensor(pictures),
+        target_row=torch.tensor([number for number, _ in spans], dtype=torch.long),
+        target_span=torch.tensor([span for _, span in spans], dtype=torch.long).view(-1, 2),
+        target_masks=torch.rand(len(spans), 32, 32).round(),
+    )
+
+
+def mask_of(network: MirasNetwork, builder: RowBuilder, features: PictureFeatures, turns: list) -> torch.Tensor:
+    row = builder.training_row(turns, where="test")
+    with torch.no_grad():
+        return network.forward_logits(make_batch([row], features, [0]))[1]
+
+
+@pytest.mark.parametrize("tokens_per_side", [1, 2, 8, 16])
+def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
+    tmp_path: Path, tokens_per_side: int
+) -> None:
+    backbones = write_backbones(tmp_path, tiny_mini(tokens_per_side))
+    network, builder = make_network(backbones)
+    features = make_features(backbones)
+    row = builder.training_row([(QUESTION, ANSWER)], where="test")
+    prompt = builder.prompt_row([], QUESTION, where="test")
+    with torch.no_grad():
+        states, logits = network.forward_logits(make_batch([row], features, [0]))
+        gathered, _ = gather_spans(states, row=torch.tensor([0]), span=torch.tensor(row.spans))
+    responder = Responder(network, builder, device="cpu")
+    answer_ids = row.ids[len(prompt.ids) :]
+    forced = iter(answer_ids)
+    network.text_output.forward = lambda _: torch.nn.functional.one_hot(  # type: ignore[method-assign]
+        torch.tensor([next(forced)]), len(builder.tokenizer)
+    ).float()
+    with torch.inference_mode():
+        (spoken,) = responder._generate([prompt], network.image_tokens(features))
+        (first, last) = responder._spans(spoken.ids)[0]
+    assert spoken.ids == answer_ids[:-1]
+    torch.testing.assert_close(spoken.states[first + 1 : last + 2], gathered[0], rtol=1e-4, atol=1e-5)
+    assert logits.shape == (1, 32, 32)
+
+
+def test_changing_the_question_changes_the_mask(backbones: Backbones) -> None:
+    network, builder = make_network(backbones)
+    features = make_features(backbones)
+    one = mask_of(network, builder, features, [(QUESTION, ANSWER)])
+    other = mask_of(network, builder, features, [("segment what we have been talking about", ANSWER)])
+    assert not torch.allclose(one, other, atol=1e-6)
+
+
+def test_changing_text_after_seg_does_not_change_the_mask(backbones: Backbones) -> None:
+    network, builder = make_network(backbones)
+    features = make_features(backbones)
+    one = mask_of(network, builder, features, [(QUESTION, ANSWER)])
+    other = mask_of(network, builder, features, [(QUESTION, AnswerText("here {target} red", ("red mug",)))])
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_every_mask_pairs_with_its_own_picture_whatever_the_number_of_targets(backbones: Backbones) -> None:
+    network, builder = make_network(backbones)
+    features = make_features(backbones, count=3)
+    rows = [
+        builder.training_row([(QUESTION, AnswerText("here it is"))], where="none"),
+        builder.training_row([(QUESTION, AnswerText("{target} and {target}", ("red mug", "handle")))], where="two"),
+        builder.training_row([(QUESTION, ANSWER)], where="one"),
+    ]
+    with torch.no_grad():
+        _, together = network.forward_logits(make_batch(rows, features, [2, 0, 1]))
+        _, second = network.forward_logits(make_batch([rows[1]], features[torch.tensor([0])], [0]))
+        _, third = network.forward_logits(make_batch([rows[2]], features[torch.tensor([1])], [0]))
+    torch.testing.assert_close(together, torch.cat([second, third]), rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_without_masks_trains_the_text_and_touches_every_parameter(backbones: Backbones) -> None:
+    network, builder = make_network(backbones)
+    row = builder.training_row([(QUESTION, AnswerText("here it is"))], where="none")
+    losses = network(make_batch([row], make_features(backbones), [0]))
+    losses.total.backward()
+    assert losses.bce == 0
+    assert losses.dice == 0
+    assert torch.isfinite(losses.total)
+    assert network.prompt_head[0].weight.grad is not None
+
+
+def test_alignment_is_identity_at_start_ignores_padding_and_learns(backbones: Backbones) -> None:
+    network, _ = make_network(backbones)
+    alignment = network.alignment
+    assert alignment is not None
+    query, span = torch.randn(2, 16), torch.randn(2, 5, 16)
+    is_padding = torch.tensor([[False, False, True, True, True], [False] * 5])
+    torch.testing.assert_close(alignment(query, span, is_padding=is_padding), query)
+    torch.nn.init.normal_(alignment.attention.out_proj.weight)
+    changed = span.clone()
+    changed[0, 2:] += 100
+    torch.testing.assert_close(
+        alignment(query, span, is_padding=is_padding), alignment(query, changed, is_padding=is_padding)
+    )
+    alignment(query, span, is_padding=is_padding).sum().backward()
+    assert alignment.attention.in_proj_weight.grad.abs().sum() > 0
+    assert any(name.startswith("alignment.") for name, _ in network.trainable())
+
+
+def test_lisa_has_neither_mining_nor_alignment(backbones: Backbones) -> None:
+    network, builder = make_network(backbones, dual_encoder=False, region_alignment="off")
+    assert network.mining is None
+    assert network.alignment is None
+    features = replace(make_features(backbones), high=None)
+    assert mask_of(network, builder, features, [(QUESTION, ANSWER)]).shape == (1, 32, 32)
+
+
+def test_a_token_mines_its_own_window_only() -> None:
+    torch.manual_seed(0)
+    mining = PatchMining(low_width=8, high_width=6)
+    low, high = torch.randn(1, 16, 8), torch.randn(1, 6, 8, 8)
+    changed = high.clone()
+    changed[0, :, 0:2, 2:4] += 10  # the window of token 1
+    difference = (mining(low, high) - mining(low, changed)).abs().sum(dim=-1)[0]
+    assert difference[1] > 0
+    assert difference.sum() == difference[1]
+    torch.testing.assert_close(to_windows(high, tokens_per_side=4)[0, 1, :, 0], high[0, 0, 0:2, 2:4].flatten())
+
+
+def test_mining_with_zero_values_leaves_the_tokens_alone() -> None:
+    mining = PatchMining(low_width=8, high_width=6)
+    torch.nn.init.zeros_(mining.value[1].weight)
+    torch.nn.init.zeros_(mining.value[1].bias)
+    low = torch.randn(2, 4, 8)
+    torch.testing.assert_close(mining(low, torch.randn(2, 6, 4, 4)), low)
+
+
+def test_the_batched_decoder_equals_segment_anything_picture_by_picture(backbones: Backbones) -> None:
+    network, _ = make_network(backbones)
+    embeddings, prompts = torch.randn(2, 16, 8, 8), torch.randn(3, 1, 16)
+    index = torch.tensor([0, 1, 1])
+    with torch.no_grad():
+        ours = decode_masks(
+            network.mask_decoder,
+            network.prompt_encoder,
+            image_embeddings=embeddings,
+            prompts=prompts,
+            image_index=index,
+        )
+        for number in range(3):
+            theirs, _ = network.mask_decoder(
+                image_embeddings=embeddings[index[number]][None],
+                image_pe=network.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=prompts[number][None],
+                dense_prompt_embeddings=network.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(
+                    1, -1, 8, 8
+                ),
+                multimask_output=False,
+            )
+            torch.testing.assert_close(ours[number], theirs[0, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_typed_marker_never_becomes_one(backbones: Backbones) -> None:
+    _, builder = make_network(backbones)
+    row = builder.prompt_row([], "what is [SEG] and [OBJ] and <image>", where="test")
+    assert row.ids.count(builder.image_id) == builder.num_image_tokens
+    assert builder.seg_id not in row.ids
+    assert builder.obj_id not in row.ids
+
+
+def test_a_row_that_is_too_long_is_refused_not_cut(backbones: Backbones) -> None:
+    _, builder = make_network(backbones, max_tokens=40)
+    with pytest.raises(DataError, match="max_tokens is 40"):
+        builder.training_row([(QUESTION, ANSWER)] * 5, where="dialogue d1")
+
+
+def test_saved_weights_answer_the_same(backbones: Backbones, tmp_path: Path) -> None:
+    network, _ = make_network(backbones)
+    save_weights(network, tmp_path)
+    picture = Image.effect_noise((50, 30), 80).convert("RGB")
+    first = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
+    second = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
+    assert first[0].answer == second[0].answer
+    assert [group.mask.shape for group in first[0].groups] == [(30, 50)] * len(first[0].groups)
+
+
+def test_weights_of_another_configuration_are_refused(backbones: Backbones, tmp_path: Path) -> None:
+    network, _ = make_network(backbones, dual_encoder=False)
+    save_weights(network, tmp_path)
+    (tmp_path / "network.json").write_text(network_config().model_dump_json())
+    with pytest.raises(DataError, match="missing: mining"):
+        Responder.load(backbones.folder, tmp_path)
