@@ -72,7 +72,7 @@ def write_shard(
             if value is not None:
                 parts[part].append(value.half().cpu())
     with finished_file(path) as aside:
-        save_file({part: torch.cat(values) for part, values in parts.items() if values}, aside)
+        save_file({part: torch.cat(values).contiguous() for part, values in parts.items() if values}, aside)
 
 
 def open_rgb(path: Path) -> Image.Image:

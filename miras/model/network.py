@@ -78,6 +78,8 @@ class MirasNetwork(nn.Module):
         self.projector = llava.model.multi_modal_projector
         self.prompt_encoder, self.mask_decoder = prompt_encoder, mask_decoder
         self.prompt_encoder.requires_grad_(False)
+        for unused in (mask_decoder.iou_prediction_head, *mask_decoder.output_hypernetworks_mlps[1:]):
+            unused.requires_grad_(False)  # no loss reaches them: one mask per prompt, its IoU is not predicted
         width, low_width = llava.lm_head.in_features, llava.model.vision_tower.config.hidden_size
         prompt_width = int(mask_decoder.transformer_dim)
         self.prompt_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, prompt_width))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from miras.train.mixture import Mixture
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
-LOG_EVERY_S = 3.0  # a metrics line at most this often: live enough to watch, few enough to store
+LOG_EVERY_S = float(os.environ.get("MIRAS_LOG_EVERY_S", "3"))  # live enough to watch, few enough to store
 LOSS_NAMES = ("total", "text", "bce", "dice")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DeepSpeedPlugin
+from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 
 from miras.dialogue.records import Dialogue, Region
 from miras.files import finished_folder, read_records, write_json
@@ -93,10 +93,12 @@ def make_accelerator(config: TrainConfig, launch: LocalLaunch) -> Accelerator:
 
         plugin = zero2_plugin(config, rounds=rounds)
     return Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=not torch.cuda.is_available() and not launch.deepspeed,  # True would switch DeepSpeed off
         gradient_accumulation_steps=rounds,
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
         deepspeed_plugin=plugin,
+        # Without CUDA, Accelerate finds no backend for DeepSpeed by itself and would run each process alone.
+        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if plugin and not torch.cuda.is_available() else [],
     )
 
 

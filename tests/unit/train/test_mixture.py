@@ -1,0 +1,46 @@
+"""The mixture: shares, coverage, determinism."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from miras.dialogue.records import Dialogue, DialogueKind, Turn
+from miras.train.mixture import Mixture
+
+
+def dialogue(number: int, kind: DialogueKind, picture: int) -> Dialogue:
+    turn = Turn(question="what?", answer="this.")
+    return Dialogue(
+        dialogue_id=f"{kind}-{picture}-{number}", image_id=f"p{picture}", kind=kind, focus="", turns=(turn,)
+    )
+
+
+DIALOGUES = [dialogue(n, kind, p) for kind in ("prist", "vqa", "referring") for p in range(10) for n in range(3)]
+
+
+def make(seed: int = 0) -> Mixture:
+    return Mixture(DIALOGUES, weights={"prist": 3, "vqa": 1, "referring": 0}, dialogues_per_row=2, seed=seed)
+
+
+def test_kinds_come_in_their_shares_and_weight_zero_never() -> None:
+    kinds = Counter(make().row(number)[0].kind for number in range(2000))
+    assert set(kinds) == {"prist", "vqa"}
+    assert 0.7 < kinds["prist"] / 2000 < 0.8
+
+
+def test_a_row_is_about_one_picture_without_repeats() -> None:
+    for row in make().rows(range(200)):
+        assert len({d.image_id for d in row}) == 1
+        assert len({d.dialogue_id for d in row}) == len(row)
+        assert len(row) == (1 if row[0].kind == "prist" else 2)
+
+
+def test_every_picture_is_visited_before_any_comes_again() -> None:
+    only = Mixture(DIALOGUES, weights={"prist": 1}, dialogues_per_row=1, seed=0)
+    assert len({row[0].image_id for row in only.rows(range(10))}) == 10
+    assert [row[0].image_id for row in only.rows(range(10))] != [row[0].image_id for row in only.rows(range(10, 20))]
+
+
+def test_a_row_depends_on_seed_and_number_alone() -> None:
+    assert make().row(17) == make().row(17)
+    assert [make(0).row(n) for n in range(20)] != [make(1).row(n) for n in range(20)]

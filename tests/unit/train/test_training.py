@@ -1,0 +1,146 @@
+"""Training: stop and resume, two DeepSpeed processes, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from miras.errors import ConfigError, DataError, TrainingDivergedError
+from miras.launch.local import LocalLaunch
+from miras.model.responder import Responder
+from miras.paths import Paths
+from miras.train import stage
+from miras.train.checkpoint import FILE, Checkpoint
+from miras.train.loop import METRICS
+from miras.train.stage import run_worker
+from tests.unit.model.tiny_network import network_config
+from tests.unit.train.workspace import build_workspace, train_config
+
+ONE_PROCESS = LocalLaunch(processes=1, deepspeed=False, threads=0)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    return build_workspace(tmp_path_factory.mktemp("workspace"))
+
+
+def run(paths: Paths, work: Path, **changes: object) -> list[dict[str, float]]:
+    """Trains stage 1 in this process; every step's metrics."""
+    work.mkdir(exist_ok=True)
+    run_worker(
+        "stage1",
+        paths=paths,
+        work=work,
+        network=network_config(),
+        config=train_config(**changes),
+        launch=ONE_PROCESS,
+    )
+    return metrics(work)
+
+
+def metrics(work: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (work / METRICS).read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _every_step_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miras.train.loop.LOG_EVERY_S", 0.0)
+
+
+def test_a_stopped_and_resumed_run_gives_the_losses_of_one_that_was_not_stopped(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(paths, tmp_path / "whole")
+    saved = Checkpoint.save
+
+    def save_then_die(self: Checkpoint, *args: object, step: int, **kwargs: object) -> None:
+        saved(self, *args, step=step, **kwargs)  # type: ignore[arg-type]
+        if step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(paths, tmp_path / "cut")
+    monkeypatch.setattr(Checkpoint, "save", saved)
+    resumed = run(paths, tmp_path / "cut")
+    assert [line["step"] for line in resumed] == [0, 1, 2, 3, 4, 5]
+    assert resumed == whole
+    assert whole[0]["total"] != whole[1]["total"]
+
+
+def test_two_deepspeed_processes_give_the_losses_of_one_and_resume(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MIRAS_LOG_EVERY_S", "0")
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    launch = LocalLaunch(processes=2, deepspeed=True, threads=1)
+    monkeypatch.setattr(stage, "read_local_launch", lambda: launch)
+    work = tmp_path / "two"
+    work.mkdir()
+    stage.run_stage1(paths=paths, work=work, network=network_config(), stage1=train_config(steps=4))
+    two = metrics(work)
+    one = run(paths, tmp_path / "one", steps=4)
+    assert two[-1]["step"] == 3
+    for name in ("text", "bce", "dice"):
+        assert two[-1][name] == pytest.approx(one[-1][name], rel=2e-2)
+    stage.run_stage1(paths=paths, work=work, network=network_config(), stage1=train_config(steps=4))
+    assert metrics(work) == two, "a finished run that is started again loads its checkpoint and trains no further"
+    Responder.load(Path(paths.backbones), Path(paths.stage1))
+
+
+def test_stage_2_starts_from_stage_1_and_its_weights_answer(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "read_local_launch", lambda: ONE_PROCESS)
+    for name, function in (("stage1", stage.run_stage1), ("stage2", stage.run_stage2)):
+        work = tmp_path / name
+        work.mkdir()
+        function(paths=paths, work=work, network=network_config(), **{name: train_config(steps=2)})  # type: ignore[operator]
+    from PIL import Image
+
+    answers = Responder.load(Path(paths.backbones), Path(paths.stage2)).ask(
+        Image.new("RGB", (40, 30)), ["what is it?", "segment it."]
+    )
+    assert len(answers) == 2
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_samples(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("miras.model.losses.mask_bce", lambda logits, target: logits.sum() * math.nan)
+    with pytest.raises(TrainingDivergedError, match=r"step 0 .*scene-0-"):
+        run(paths, tmp_path / "diverged")
+
+
+def test_batch_sizes_that_do_not_come_out_even_are_refused(paths: Paths, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a multiple of micro_batch_size 3"):
+        run(paths, tmp_path / "uneven", micro_batch_size=3)
+
+
+def test_a_kind_without_dialogues_is_refused(paths: Paths, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="wants dialogues of kind caption"):
+        run(paths, tmp_path / "missing", mixture={"caption": 1.0})
+
+
+def test_a_damaged_checkpoint_is_named(paths: Paths, tmp_path: Path) -> None:
+    work = tmp_path / "damaged"
+    run(paths, work, steps=2)
+    (work / FILE).write_bytes((work / FILE).read_bytes()[:1000])
+    with pytest.raises(DataError, match="damaged"):
+        run(paths, work, steps=3)
+
+
+def test_accumulation_gives_the_step_of_one_large_batch(paths: Paths, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    assert Accelerator(cpu=True).num_processes == 1
+    split = run(paths, tmp_path / "split", micro_batch_size=1, steps=1, mixture={"referring": 1})
+    whole = run(paths, tmp_path / "whole4", micro_batch_size=4, steps=1, mixture={"referring": 1})
+    assert split[0]["text"] == pytest.approx(whole[0]["text"], rel=0.05)
