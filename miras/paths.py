@@ -32,8 +32,8 @@ class Paths(Section):
     """Predictions and scores."""
     report: str
     """The report a person reads."""
-    register: str
-    """Receipt of the registration (a JSON file)."""
+    receipt: str
+    """What was registered, and as which version (a JSON file)."""
 
     @property
     def pictures(self) -> Path:

@@ -16,7 +16,8 @@ SEG = "[SEG]"
 IMAGE = "<image>"
 MARKERS = (OBJ, SEG, IMAGE)
 
-_GROUP = re.compile(re.escape(OBJ) + r"(.*?)" + re.escape(SEG))
+# The innermost pair: an [OBJ] that is opened again before it is closed opens nothing.
+_GROUP = re.compile(r"\[OBJ\]((?:(?!\[OBJ\]).)*?)\[SEG\]", re.DOTALL)
 
 
 def render_answer(turn: Turn, phrases: Mapping[str, str]) -> str:
@@ -35,6 +36,22 @@ def render_answer(turn: Turn, phrases: Mapping[str, str]) -> str:
 def phrases_in(answer: str) -> list[str]:
     """Phrases of the `[OBJ]...[SEG]` groups of a rendered or generated answer, in order."""
     return [phrase.strip() for phrase in _GROUP.findall(answer)]
+
+
+def split_groups(answer: str) -> tuple[str, tuple[str, ...]]:
+    """A rendered or generated answer as text with slots, and the phrase of each slot.
+
+    The inverse of `render_answer`; markers without partner are dropped.
+    """
+    pieces = _GROUP.split(answer.replace(TARGET_SLOT, ""))
+    text = TARGET_SLOT.join(_without_markers(piece) for piece in pieces[::2])
+    return text, tuple(_without_markers(phrase).strip() for phrase in pieces[1::2])
+
+
+def _without_markers(text: str) -> str:
+    for marker in MARKERS:
+        text = text.replace(marker, "")
+    return text
 
 
 def plain_text(answer: str) -> str:

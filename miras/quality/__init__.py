@@ -1,0 +1,1 @@
+"""Checks with Great Expectations, quarantine and Data Docs; the split by picture."""

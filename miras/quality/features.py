@@ -1,0 +1,326 @@
+"""Records as rows of features: what the expectations look at. Never arrays, never pictures.
+
+A column that names a problem is null where there is none, so that its value is also the explanation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from miras.dialogue.masks import CANVAS_PX, size_class
+from miras.dialogue.records import TARGET_SLOT, Dialogue, Picture, Region, Turn
+from miras.dialogue.rendering import MARKERS, OBJ, SEG, phrases_in, render_answer
+from miras.quality.duplicates import dialogue_key, repeated_dialogues, text_key
+from miras.quality.mask_features import fault, runs_px
+
+# Our markers in any case, and the special tokens that language models and other data sets use.
+_MARKER = re.compile(
+    "|".join(re.escape(marker) for marker in MARKERS)
+    + r"|\[(?:REF|CLS|SEP|PAD|MASK|UNK|INST|/INST)\]"
+    + r"|</?(?:s|p|seg|obj|ref|unk|pad|mask|box|img|im_start|im_end)>|<\|[^|<>]*\|>",
+    re.IGNORECASE,
+)
+_SLOT_LIKE = re.compile(r"\{[^{}]*\}")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\ufffd]")
+
+_REGION_COLUMNS = {
+    "record_id": "str",
+    "image_id": "str",
+    "unknown_picture": "str",
+    "phrase": "str",
+    "phrase_words": "int64",
+    "typed_markers": "str",
+    "is_target": "bool",
+    "target_without_mask": "str",
+    "same_phrase_as": "str",
+    "parent_problem": "str",
+    "bad_parent": "str",
+}
+_MASK_COLUMNS = {
+    "record_id": "str",
+    "image_id": "str",
+    "is_target": "bool",
+    "height_px": "Int64",
+    "width_px": "Int64",
+    "picture_height_px": "Int64",
+    "picture_width_px": "Int64",
+    "mask_fault": "str",
+    "area_px": "Int64",
+    "area_canvas_px": "float64",
+    "size_class": "str",
+}
+_DIALOGUE_COLUMNS = {
+    "record_id": "str",
+    "image_id": "str",
+    "kind": "str",
+    "unknown_picture": "str",
+    "text_key": "str",
+    "repeats": "str",
+    "turn_pattern": "str",
+    "turns": "int64",
+    "longest_text_words": "int64",
+    "untidy_text": "str",
+    "typed_markers": "str",
+    "slots_in_questions": "int64",
+    "slot_mismatch": "str",
+    "wrong_references": "str",
+    "targets_per_turn": "str",
+    "unknown_targets": "str",
+    "targets_elsewhere": "str",
+    "bad_targets": "str",
+    "focus_key": "str",
+    "target_phrase_key": "str",
+    "rendered_phrases": "str",
+    "target_phrases": "str",
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the rows are compared with."""
+
+    pictures: Mapping[str, Picture] | None
+    """By image id; None for text-only sources, whose pictures nobody has."""
+    regions: Mapping[str, Region]
+    """By region id."""
+    targeted: Collection[str]
+    """Ids of the regions that some dialogue asks for."""
+
+
+def region_frame(regions: Sequence[Region], known: Known, *, bad_region_ids: Collection[str]) -> pd.DataFrame:
+    """One row per region: identity, phrase, parent.
+
+    Args:
+        regions: the table.
+        known: pictures, regions and targets.
+        bad_region_ids: regions known to be bad; their parts are bad with them.
+    """
+    holders = _phrase_holders(regions)
+    rows = [
+        {
+            "record_id": region.region_id,
+            "image_id": region.image_id,
+            "unknown_picture": _unknown_picture(region.image_id, known),
+            "phrase": region.phrase,
+            "phrase_words": len(region.phrase.split()),
+            "typed_markers": _typed_markers([region.phrase], slots_allowed=False),
+            "is_target": region.region_id in known.targeted,
+            "target_without_mask": _target_without_mask(region, known),
+            "same_phrase_as": _same_phrase_as(region, holders, known),
+            "parent_problem": _parent_problem(region, known),
+            "bad_parent": region.parent_id if region.parent_id in bad_region_ids else None,
+        }
+        for region in regions
+    ]
+    return _frame(rows, _REGION_COLUMNS)
+
+
+def mask_frame(regions: Sequence[Region], known: Known) -> pd.DataFrame:
+    """One row per region that has a mask: sizes in pixels, area on the 1024 canvas, size class."""
+    rows = [_mask_row(region, known) for region in regions if region.mask is not None]
+    return _frame(rows, _MASK_COLUMNS)
+
+
+def dialogue_frame(
+    dialogues: Sequence[Dialogue],
+    known: Known,
+    *,
+    bad_regions: Mapping[str, str],
+    near_duplicate_similarity: float,
+) -> pd.DataFrame:
+    """One row per dialogue: shape of its turns, texts, targets, repetition.
+
+    Args:
+        dialogues: the table.
+        known: pictures, regions and targets.
+        bad_regions: region id -> why it is in quarantine.
+        near_duplicate_similarity: see `CheckConfig`.
+    """
+    phrases = {region_id: region.phrase for region_id, region in known.regions.items()}
+    keys = [dialogue_key(dialogue, phrases) for dialogue in dialogues]
+    repeats = repeated_dialogues(dialogues, keys, similarity=near_duplicate_similarity)
+    rows = [
+        {
+            "record_id": dialogue.dialogue_id,
+            "image_id": dialogue.image_id,
+            "kind": dialogue.kind,
+            "unknown_picture": _unknown_picture(dialogue.image_id, known),
+            "text_key": keys[row],
+            "repeats": dialogues[repeats[row]].dialogue_id if row in repeats else None,
+            **_text_features(dialogue),
+            **_target_features(dialogue, known, bad_regions),
+        }
+        for row, dialogue in enumerate(dialogues)
+    ]
+    return _frame(rows, _DIALOGUE_COLUMNS)
+
+
+def _frame(rows: list[dict[str, Any]], types: Mapping[str, str]) -> pd.DataFrame:
+    """A frame with a `row` column and exactly these columns, also when it is empty or a column all null."""
+    frame = pd.DataFrame(rows, columns=list(types)).astype(dict(types))
+    frame.insert(0, "row", range(len(rows)))
+    return frame
+
+
+def _unknown_picture(image_id: str, known: Known) -> str | None:
+    return image_id if known.pictures is not None and image_id not in known.pictures else None
+
+
+def _target_without_mask(region: Region, known: Known) -> str | None:
+    """The region's id when a dialogue asks for pixels that nobody marked; text-only sources have none."""
+    is_missing = region.mask is None and region.region_id in known.targeted and known.pictures is not None
+    return region.region_id if is_missing else None
+
+
+def _phrase_holders(regions: Sequence[Region]) -> dict[tuple[str, str], list[str]]:
+    """(image id, normalised phrase) -> ids of the regions with it."""
+    holders: dict[tuple[str, str], list[str]] = {}
+    for region in regions:
+        holders.setdefault((region.image_id, text_key(region.phrase)), []).append(region.region_id)
+    return holders
+
+
+def _same_phrase_as(region: Region, holders: Mapping[tuple[str, str], list[str]], known: Known) -> str | None:
+    if region.region_id not in known.targeted or not region.phrase.strip():
+        return None
+    others = set(holders[region.image_id, text_key(region.phrase)]) - {region.region_id}
+    return ", ".join(sorted(others)) or None
+
+
+def _parent_problem(region: Region, known: Known) -> str | None:
+    if region.parent_id is None:
+        return None
+    parent = known.regions.get(region.parent_id)
+    if parent is None:
+        return f"{region.parent_id} is not in the table"
+    if parent.image_id != region.image_id:
+        return f"{region.parent_id} is in another picture, {parent.image_id}"
+    return f"{region.parent_id} is the region itself" if region.parent_id == region.region_id else None
+
+
+def _mask_row(region: Region, known: Known) -> dict[str, Any]:
+    assert region.mask is not None
+    picture = (known.pictures or {}).get(region.image_id)
+    height, width = region.mask.size
+    problem = fault(region.mask)
+    runs = None if problem else runs_px(region.mask)
+    area = None if runs is None else int(runs[1::2].sum())
+    canvas = area * (CANVAS_PX / max(height, width)) ** 2 if area else None
+    return {
+        "record_id": region.region_id,
+        "image_id": region.image_id,
+        "is_target": region.region_id in known.targeted,
+        "height_px": height,
+        "width_px": width,
+        "picture_height_px": picture.height if picture else None,
+        "picture_width_px": picture.width if picture else None,
+        "mask_fault": problem,
+        "area_px": area,
+        "area_canvas_px": canvas,
+        "size_class": size_class(canvas) if canvas else None,
+    }
+
+
+def _text_features(dialogue: Dialogue) -> dict[str, Any]:
+    texts = [text for turn in dialogue.turns for text in (turn.question, turn.answer)]
+    return {
+        "turn_pattern": "".join(
+            letter
+            for turn in dialogue.turns
+            for letter, text in (("q", turn.question), ("a", turn.answer))
+            if text.strip()
+        ),
+        "turns": len(dialogue.turns),
+        "longest_text_words": max((len(text.split()) for text in texts), default=0),
+        "untidy_text": _listed(_untidy_texts(dialogue.turns)),
+        "typed_markers": _typed_markers([dialogue.focus, *texts], slots_allowed=True),
+        "slots_in_questions": sum(turn.question.count(TARGET_SLOT) for turn in dialogue.turns),
+        "slot_mismatch": _listed(_slot_mismatches(dialogue.turns)),
+        "wrong_references": _listed(_wrong_references(dialogue.turns)),
+    }
+
+
+def _target_features(dialogue: Dialogue, known: Known, bad_regions: Mapping[str, str]) -> dict[str, str | bool | None]:
+    targets = {region_id: known.regions.get(region_id) for turn in dialogue.turns for region_id in turn.targets}
+    found = {region_id: region for region_id, region in targets.items() if region is not None}
+    last = dialogue.turns[-1] if dialogue.turns else None
+    return {
+        "targets_per_turn": " ".join(str(len(turn.targets)) for turn in dialogue.turns),
+        "unknown_targets": _listed(region_id for region_id, region in targets.items() if region is None),
+        "targets_elsewhere": _listed(
+            f"{region.region_id} of picture {region.image_id}"
+            for region in found.values()
+            if region.image_id != dialogue.image_id
+        ),
+        "bad_targets": _listed(f"{key}: {bad_regions[key]}" for key in found if key in bad_regions),
+        "focus_key": text_key(dialogue.focus) or None,
+        "target_phrase_key": _first_target_phrase(last, found),
+        **_rendered(last, found),
+    }
+
+
+def _first_target_phrase(last: Turn | None, found: Mapping[str, Region]) -> str | None:
+    if last is None or not last.targets or last.targets[0] not in found:
+        return None
+    return text_key(found[last.targets[0]].phrase) or None
+
+
+def _rendered(last: Turn | None, found: Mapping[str, Region]) -> dict[str, str | None]:
+    """Phrases between markers in the last answer as a model reads it, and those that should be there."""
+    if last is None or not set(last.targets) <= set(found) or last.answer.count(TARGET_SLOT) != len(last.targets):
+        return {"rendered_phrases": None, "target_phrases": None}  # another rule speaks of these
+    phrases = {region_id: found[region_id].phrase for region_id in last.targets}
+    answer = render_answer(last, phrases)
+    groups = phrases_in(answer)
+    stray = answer.count(OBJ) + answer.count(SEG) - 2 * len(groups)
+    return {
+        "rendered_phrases": " | ".join(groups) + (f" and {stray} stray markers" if stray else ""),
+        "target_phrases": " | ".join(phrases[region_id].strip() for region_id in last.targets),
+    }
+
+
+def _untidy_texts(turns: Sequence[Turn]) -> Iterator[str]:
+    for number, turn in enumerate(turns, 1):
+        for name, text in (("question", turn.question), ("answer", turn.answer)):
+            if text.strip() and text != text.strip():
+                yield f"{name} {number} begins or ends with a blank"
+            if _CONTROL.search(text.strip()):
+                yield f"{name} {number} holds a control or replacement character"
+
+
+def _typed_markers(texts: Sequence[str], *, slots_allowed: bool) -> str | None:
+    """Markers that nobody may type, and braces that are no slot."""
+    found: Counter[str] = Counter()
+    for text in texts:
+        if "[" in text or "<" in text:
+            found.update(_MARKER.findall(text))
+        if "{" in text:
+            slots = _SLOT_LIKE.findall(text)
+            found.update(slot for slot in slots if not (slots_allowed and slot == TARGET_SLOT))
+    return ", ".join(sorted(found)) or None
+
+
+def _slot_mismatches(turns: Sequence[Turn]) -> Iterator[str]:
+    for number, turn in enumerate(turns, 1):
+        slots = turn.answer.count(TARGET_SLOT)
+        if slots != len(turn.targets):
+            yield f"answer {number} holds {TARGET_SLOT} {slots} times and names {len(turn.targets)} targets"
+
+
+def _wrong_references(turns: Sequence[Turn]) -> Iterator[str]:
+    for index, turn in enumerate(turns):
+        for earlier in turn.refers_to:
+            if not 0 <= earlier < index:
+                yield f"turn {index + 1} refers to turn {earlier + 1}, which is not before it"
+            elif not turns[earlier].targets:
+                yield f"turn {index + 1} refers to turn {earlier + 1}, which has no mask"
+
+
+def _listed(problems: Iterator[str] | Sequence[str]) -> str | None:
+    return "; ".join(problems) or None

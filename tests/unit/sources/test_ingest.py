@@ -1,0 +1,237 @@
+"""The stage `ingest`: what it writes, and what it leaves when it cannot."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from miras.config import parse_sections
+from miras.dialogue.records import Picture, Region, Rejected
+from miras.errors import ConfigError, DataError
+from miras.files import read_records
+from miras.paths import Paths
+from miras.sources import stage
+from miras.sources.config import IngestConfig
+
+HEIGHT, WIDTH = 20, 30
+SQUARE = [2, 3, 12, 3, 12, 13, 2, 13]
+HOSTILE_NAMES = ("a b.png", "it's [1] (copy).png", "été 写真.png", '"; rm -rf ".png', "..png")
+
+
+class Workspace:
+    """A folder to run the stage in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.work = folder / "work"
+        self.work.mkdir()
+        others = {name: str(folder / name) for name in Paths.model_fields}
+        self.paths = Paths(**others | {"ingest": str(folder / "data" / "ingest")})
+
+    def run(self, **changes: Any) -> None:
+        values: dict[str, Any] = {
+            "source": "coco",
+            "annotations": str(self.folder / "annotations.json"),
+            "pictures": "",
+            "max_pictures": 100,
+            "scene_size_px": 128,
+            "seed": 0,
+            "max_rejected_share": 0.1,
+            "max_megapixels": 1,
+            "ignore_categories": [],
+        }
+        stage.run(paths=self.paths, work=self.work, ingest=IngestConfig(**values | changes))
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return list(read_records(self.paths.picture_table, Picture))
+
+    @property
+    def regions(self) -> list[Region]:
+        return list(read_records(self.paths.region_table, Region))
+
+    def rejected(self, table: Path | None = None) -> list[Rejected]:
+        return list(read_records(table or self.paths.rejected_table, Rejected))
+
+    def write_coco(self, names: tuple[str, ...], segmentation: object = (SQUARE,)) -> dict[str, Any]:
+        """A COCO file about pictures of different colours with these names; each has one mug."""
+        for number, name in enumerate(names):
+            Image.new("RGB", (WIDTH, HEIGHT), (number, 0, 0)).save(self.folder / name, format="PNG")
+        size = {"height": HEIGHT, "width": WIDTH}
+        content = {
+            "images": [{"id": number, "file_name": name} | size for number, name in enumerate(names)],
+            "categories": [{"id": 1, "name": "mug"}],
+            "annotations": [
+                {"id": number, "image_id": number, "category_id": 1, "segmentation": segmentation}
+                for number in range(len(names))
+            ],
+        }
+        self.write(content)
+        return content
+
+    def write(self, content: object) -> None:
+        (self.folder / "annotations.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def test_pictures_and_tables_agree(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png", "2.png", "3.png"))
+    workspace.run()
+    assert [picture.image_id for picture in workspace.pictures] == ["1", "2", "3"]
+    assert [region.image_id for region in workspace.regions] == ["1", "2", "3"]
+    stored = sorted(path.name for path in workspace.paths.pictures.iterdir())
+    assert stored == [picture.file_name for picture in workspace.pictures]
+    assert (workspace.paths.pictures / "1.png").read_bytes() == (workspace.folder / "1.png").read_bytes()
+    assert workspace.rejected() == []
+
+
+def test_the_same_source_gives_the_same_tables(workspace: Workspace) -> None:
+    workspace.write_coco(HOSTILE_NAMES)
+    workspace.run()
+    first = workspace.paths.picture_table.read_bytes(), workspace.paths.region_table.read_bytes()
+    workspace.run()
+    assert (workspace.paths.picture_table.read_bytes(), workspace.paths.region_table.read_bytes()) == first
+
+
+def test_hostile_file_names_become_safe_ones(workspace: Workspace) -> None:
+    workspace.write_coco(HOSTILE_NAMES)
+    workspace.run()
+    assert [picture.origin for picture in workspace.pictures] == list(HOSTILE_NAMES)
+    for path in workspace.paths.pictures.iterdir():
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.png", path.name)
+    assert len(list(workspace.paths.pictures.iterdir())) == len(HOSTILE_NAMES)
+
+
+def test_regions_get_phrases_that_tell_them_apart(workspace: Workspace) -> None:
+    content = workspace.write_coco(("1.png",))
+    right = [[value + 16 * (index % 2 == 0) for index, value in enumerate(SQUARE)]]
+    content["annotations"].append(content["annotations"][0] | {"id": 9, "segmentation": right})
+    workspace.write(content)
+    workspace.run()
+    assert [region.phrase for region in workspace.regions] == ["left mug", "right mug"]
+
+
+def test_regions_that_words_cannot_tell_apart_are_called_by_their_category(workspace: Workspace) -> None:
+    content = workspace.write_coco(("1.png",))
+    content["annotations"].append(content["annotations"][0] | {"id": 9})
+    workspace.write(content)
+    workspace.run()
+    assert [region.phrase for region in workspace.regions] == ["mug", "mug"]
+
+
+def test_a_picture_is_kept_once_under_whatever_names(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png", "2.png"))
+    (workspace.folder / "2.png").write_bytes((workspace.folder / "1.png").read_bytes())
+    workspace.run(max_rejected_share=0.5)
+    assert [picture.image_id for picture in workspace.pictures] == ["1"]
+    assert [item.where for item in workspace.rejected()] == ["2.png"]
+    assert "same picture as 1.png" in workspace.rejected()[0].reason
+
+
+def test_no_more_pictures_than_asked_for_are_kept(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png", "2.png", "3.png"))
+    workspace.run(max_pictures=2)
+    assert len(workspace.pictures) == 2
+
+
+def test_points_and_lines_do_not_count_as_faults(workspace: Workspace) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT)).save(workspace.folder / "a.png")
+    polygon = {"label": "mug", "shape_type": "polygon", "points": [[2, 3], [12, 3], [12, 13]]}
+    point = {"label": "tip", "shape_type": "point", "points": [[2, 3]]}
+    workspace.folder.joinpath("a.json").write_text(
+        json.dumps({"imagePath": "a.png", "imageData": None, "shapes": [polygon, point, point]})
+    )
+    workspace.run(source="labelme", annotations=str(workspace.folder), max_rejected_share=0.0)
+    assert (len(workspace.regions), len(workspace.rejected())) == (1, 2)
+
+
+def test_too_many_rejected_regions_stop_the_stage_and_are_listed(workspace: Workspace) -> None:
+    content = workspace.write_coco(tuple(f"{number}.png" for number in range(4)))
+    content["annotations"][2]["segmentation"] = []
+    workspace.write(content)
+    with pytest.raises(DataError) as caught:
+        workspace.run()
+    message = str(caught.value)
+    assert "1 of 4 regions" in message
+    assert "no segmentation" in message
+    assert str(workspace.work / "rejected.jsonl") in message
+    assert len(workspace.rejected(workspace.work / "rejected.jsonl")) == 1
+    workspace.run(max_rejected_share=0.25)
+    assert len(workspace.regions) == 3
+
+
+def test_too_many_rejected_pictures_stop_the_stage(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png", "2.png"))
+    (workspace.folder / "2.png").unlink()
+    with pytest.raises(DataError, match="1 of 2 pictures"):
+        workspace.run()
+
+
+def test_an_empty_source_is_named(workspace: Workspace) -> None:
+    workspace.write_coco(())
+    with pytest.raises(DataError, match=r"annotations\.json: an empty source"):
+        workspace.run()
+
+
+def test_a_source_without_masks_is_told_what_gives_masks(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png",), segmentation=[])
+    with pytest.raises(DataError, match=r"a source without masks.*polygons"):
+        workspace.run()
+
+
+def test_a_failed_ingest_keeps_the_earlier_result_and_nothing_half_written(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png",))
+    workspace.run()
+    workspace.write_coco(("2.png",), segmentation=[])
+    with pytest.raises(DataError):
+        workspace.run()
+    assert [picture.image_id for picture in workspace.pictures] == ["1"]
+    assert [path.name for path in (workspace.folder / "data").iterdir()] == ["ingest"]
+
+
+def test_an_interrupted_ingest_leaves_nothing_and_runs_through_afterwards(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.write_coco(("1.png", "2.png"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_picture_record", interrupt)  # stands in for Ctrl-C after the first picture
+        with pytest.raises(KeyboardInterrupt):
+            workspace.run()
+    assert list((workspace.folder / "data").iterdir()) == []
+    workspace.run()
+    assert len(workspace.pictures) == 2
+
+
+def test_a_missing_folder_of_pictures_is_named(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png",))
+    with pytest.raises(DataError, match=r"gone: no such folder\. Set ingest\.pictures"):
+        workspace.run(pictures=str(workspace.folder / "gone"))
+
+
+def test_a_source_of_ones_own_must_name_its_annotations() -> None:
+    values = {"source": "coco", "annotations": "", "pictures": "", "max_pictures": 1, "scene_size_px": 64}
+    values |= {"seed": 0, "max_rejected_share": 0.1, "max_megapixels": 1, "ignore_categories": []}
+    with pytest.raises(ConfigError, match="source coco needs `annotations`"):
+        parse_sections({"ingest": values}, {"ingest": IngestConfig}, source="params.yaml")
+
+
+def test_five_rendered_scenes_are_ingested(workspace: Workspace) -> None:
+    workspace.run(source="scenes", annotations="", max_pictures=5, scene_size_px=64)
+    assert len(workspace.pictures) == 5
+    assert {(picture.height, picture.width) for picture in workspace.pictures} == {(64, 64)}
+    with_regions = {region.image_id for region in workspace.regions}
+    assert with_regions == {picture.image_id for picture in workspace.pictures}
+    assert all(region.phrase and region.mask and region.mask.size == (64, 64) for region in workspace.regions)
