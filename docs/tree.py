@@ -1,0 +1,57 @@
+"""Writes the README's tree from the first line of each file's docstring or comment: `python docs/tree.py`."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START, END = "<!-- tree: written by `python docs/tree.py`, checked by a test -->\n", "<!-- /tree -->"
+PACKAGES = ("flows", "tasks", "miras")
+OTHERS = {
+    "dvc.yaml": "the graph: every stage with its inputs, parameters and outputs",
+    "params.yaml": "every setting that changes a result, one section per stage",
+    "presets/": "whole parameter files; `make run PRESET=name`",
+    "infra/launch/": "where training runs, never what it makes",
+    "prefect.yaml": "the deployment `train-miras`",
+    "constraints.txt": "the pinned versions",
+    "Makefile": "the commands of this page",
+    "tests/": "contracts, unit (mirrors miras/ and tasks/), flows",
+    "benchmarks/": "speed, as ratios of two things timed in one run",
+}
+
+
+def summary(file: Path) -> str:
+    """First sentence of a module's docstring, without full stop."""
+    text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+    sentence = re.split(r"(?<=[.:;])\s", " ".join(text.split("\n\n")[0].split()))[0]
+    return sentence.rstrip(".:;")
+
+
+def tree() -> str:
+    """The fenced block."""
+    lines = []
+    for package in PACKAGES:
+        lines.append(f"{package}/")
+        for file in sorted((ROOT / package).rglob("*.py"), key=lambda path: (path.parent, path.name)):
+            if file.name == "__init__.py" or "__pycache__" in file.parts:
+                continue
+            lines.append(f"  {str(file.relative_to(ROOT / package)):<32} {summary(file)}")
+    lines += [f"{name:<34} {what}" for name, what in OTHERS.items()]
+    return "```\n" + "\n".join(lines) + "\n```\n"
+
+
+def with_tree(readme: str) -> str:
+    """The README with its tree brought up to date."""
+    before, _, rest = readme.partition(START)
+    _, _, after = rest.partition(END)
+    return before + START + tree() + END + after
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    updated = with_tree(path.read_text("utf-8"))
+    path.write_text(updated, "utf-8")
+    sys.stdout.write(f"{path.name}: tree of {updated.count('.py ')} files\n")

@@ -1,0 +1,1 @@
+"""Generation: the teacher that writes dialogues about pictures, and the phrases that identify regions."""

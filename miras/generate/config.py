@@ -1,0 +1,32 @@
+"""Section `generate` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from miras.config import Section
+
+
+class GenerateConfig(Section):
+    """How dialogues are written."""
+
+    teacher: Literal["annotated"]
+    """annotated: from regions, parts and relations alone, without any language model."""
+    dialogues_per_picture: int = Field(ge=0)
+    """PRIST dialogues, at most; fewer where a picture has too few things that can be told apart."""
+    queries_per_picture: int = Field(ge=0)
+    """One-turn dialogues (semantic, referring, vqa, caption), at most; some pictures allow fewer."""
+    min_turns: int = Field(ge=2, le=5)
+    """Of a PRIST dialogue, the request for the mask included; every target has enough to be said for 5."""
+    max_turns: int = Field(ge=2, le=12)
+    """Of a PRIST dialogue; the paper's have 3 to 7."""
+    seed: int = 0
+    """Another seed gives other wording and other targets; pictures do not influence each other."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> GenerateConfig:
+        if self.min_turns > self.max_turns:
+            raise ValueError(f"min_turns ({self.min_turns}) must not exceed max_turns ({self.max_turns})")
+        return self

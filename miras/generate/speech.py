@@ -1,0 +1,85 @@
+"""Choosing words: sentences from the forms of `wording`, inventories, groups, pronouns."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from miras.generate.language import counted, is_plural, listed, number, plural, sentence
+from miras.generate.view import Thing
+
+MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 5, 19  # of PRIST's questions, measured on its public test file
+_LONGEST_LIST = 5
+
+
+def say(dice: random.Random, forms: Sequence[str], **slots: str) -> str:
+    """One of the forms, filled. Forms must not be empty; every slot they use must be given."""
+    return sentence(dice.choice(forms).format(**slots))
+
+
+def ask(dice: random.Random, forms: Sequence[str], *, link: str = "", **slots: str) -> str:
+    """A question of 5 to 19 words, where the forms allow one.
+
+    Args:
+        dice: chooses.
+        forms: to choose from.
+        link: a word that ties it to the turn before ("And"), used where the question stays short enough.
+        slots: the words to fill in.
+    """
+    filled = [form.format(**slots) for form in dice.sample(forms, len(forms))]
+    fitting = [text for text in filled if MIN_QUESTION_WORDS <= len(text.split()) <= MAX_QUESTION_WORDS]
+    question = (fitting or filled)[0]
+    if link and len(question.split()) < MAX_QUESTION_WORDS and not question.startswith("I "):
+        question = f"{link} {question[:1].lower()}{question[1:]}"
+    return sentence(question)
+
+
+def plain_name(thing: Thing) -> str:
+    """Colour and class, which need not identify: "red mug"."""
+    return f"{thing.colour} {thing.category}".strip()
+
+
+def inventory(things: Sequence[Thing], *, definite: bool = False) -> str:
+    """What there is, in one list: "two red mugs and a green bottle"; long lists name classes only.
+
+    Args:
+        things: at least one.
+        definite: "the two red mugs and the green bottle" instead.
+    """
+    counts = Counter(plain_name(thing) for thing in things)
+    if len(counts) > _LONGEST_LIST:
+        counts = Counter(thing.category for thing in things)
+    items = [_item(name, count, definite) for name, count in counts.most_common()]
+    if len(items) > _LONGEST_LIST:
+        more = len(items) - _LONGEST_LIST + 1
+        items = [*items[: _LONGEST_LIST - 1], f"{number(more)} other {'things' if more > 1 else 'thing'}"]
+    return listed(items)
+
+
+def _item(name: str, count: int, definite: bool) -> str:
+    if not definite:
+        return counted(name, count)
+    return f"the {name}" if count == 1 else f"the {counted(name, count)}"
+
+
+def group(things: Sequence[Thing]) -> str:
+    """What several things are called together: "the two mugs", "the three lights", "the two things"."""
+    return f"the {number(len(things))} {plural(_common_noun([thing.category for thing in things]))}"
+
+
+def _common_noun(categories: Sequence[str]) -> str:
+    """The words that all names end with ("front left light", "back light" -> "light"), or "thing"."""
+    shared: list[str] = []
+    for words in zip(*(reversed(category.split()) for category in categories), strict=False):
+        if len(set(words)) > 1:
+            break
+        shared.insert(0, words[0])
+    return " ".join(shared) or "thing"
+
+
+def pronouns(thing: Thing) -> dict[str, str]:
+    """Slots `it`, `them` and `is_are` for a thing; "wheels" are they."""
+    if is_plural(thing.category):
+        return {"it": "they", "them": "them", "is_are": "are"}
+    return {"it": "it", "them": "it", "is_are": "is"}
