@@ -119,7 +119,10 @@ def rendered_source(mini: Mini) -> DenseSource:
 
 
 def train_split_source(mini: Mini, paths: Paths) -> DenseSource:
-    """The regions of the training split, painted from large to small, as classes per pixel; flips are not made."""
+    """The regions of the training split, painted from large to small, as classes per pixel, cropped and lit at random.
+
+    Nothing is mirrored: left and right in a name may be the object's own (a car's left door).
+    """
     image_ids = {dialogue.image_id for dialogue in read_records(paths.split_dialogues("train"), Dialogue)}
     pictures = {p.image_id: p for p in read_records(paths.picture_table, Picture) if p.image_id in image_ids}
     regions: dict[str, list[Region]] = {image_id: [] for image_id in pictures}
@@ -136,7 +139,8 @@ def train_split_source(mini: Mini, paths: Paths) -> DenseSource:
 
     def batches() -> Iterator[DenseBatch]:
         while True:
-            chosen = [samples[i] for i in generator.integers(len(samples), size=mini.pretraining.batch_size)]
+            numbers = generator.integers(len(samples), size=mini.pretraining.batch_size)
+            chosen = [_jittered(samples[number], generator) for number in numbers]
             yield DenseBatch(
                 pictures=[Image.fromarray(pixels) for pixels, _, _ in chosen],
                 maps={"category": np.stack([category for _, category, _ in chosen])},
@@ -144,6 +148,20 @@ def train_split_source(mini: Mini, paths: Paths) -> DenseSource:
             )
 
     return DenseSource(batches(), {"category": 1 + len(names)})
+
+
+def _jittered(
+    sample: tuple[np.ndarray, np.ndarray, np.ndarray], generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A random window (60 to 100 % of the side) of pixels and labels, back at full size, with other light."""
+    size = sample[0].shape[0]
+    side = int(size * generator.uniform(0.6, 1.0))
+    top, left = generator.integers(size - side + 1, size=2)
+    index = (np.arange(size) * side / size).astype(int)
+    rows, columns = (top + index)[:, None], (left + index)[None, :]
+    light, tint = generator.uniform(0.7, 1.3), generator.uniform(0.9, 1.1, size=3)
+    pixels = np.clip(sample[0][rows, columns] * (light * tint), 0, 255).astype(np.uint8)
+    return pixels, sample[1][rows, columns], sample[2][rows, columns]
 
 
 def _painted(

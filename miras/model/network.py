@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from segment_anything.modeling import MaskDecoder, PromptEncoder
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
@@ -74,6 +75,8 @@ class MirasNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.language = llava.model.language_model
+        if config.language_training == "lora":
+            add_adapters(self.language, rank=config.lora_rank, alpha=config.lora_alpha)
         self.text_output = llava.lm_head
         self.projector = llava.model.multi_modal_projector
         self.prompt_encoder, self.mask_decoder = prompt_encoder, mask_decoder
@@ -197,6 +200,15 @@ class MirasNetwork(nn.Module):
         if self.config.region_alignment == "half" and self.training:
             return torch.rand(int(row.max()) + 1, device=row.device)[row] < 0.5
         return torch.ones_like(row, dtype=torch.bool)
+
+
+def add_adapters(language: nn.Module, *, rank: int, alpha: int) -> None:
+    """Freezes the language model but its embeddings and adds LoRA to queries and values (fact sheet 1.10)."""
+    for name, value in language.named_parameters():
+        value.requires_grad_("embed_tokens" in name)  # the markers' rows are new and have to be learned
+    inject_adapter_in_model(
+        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.05, target_modules=["q_proj", "v_proj"]), language
+    )
 
 
 def gather_spans(states: Tensor, *, row: Tensor, span: Tensor) -> tuple[Tensor, Tensor]:

@@ -163,6 +163,21 @@ def test_lisa_has_neither_mining_nor_alignment(backbones: Backbones) -> None:
     assert mask_of(network, builder, features, [(QUESTION, ANSWER)]).shape == (1, 32, 32)
 
 
+def test_lora_trains_adapters_and_embeddings_of_the_language_model_only(backbones: Backbones, tmp_path: Path) -> None:
+    network, _ = make_network(backbones, language_training="lora")
+    language = [name for name, _ in network.trainable() if name.startswith("language.")]
+    assert language
+    assert all("lora_" in name or "embed_tokens" in name for name in language)
+    assert {name.split(".")[-4] for name in language if "lora_" in name} == {"q_proj", "v_proj"}
+    plain, _ = make_network(backbones)
+    embedded, attention = torch.randn(1, 5, 32), torch.ones(1, 5, dtype=torch.long)
+    torch.testing.assert_close(  # adapters start as the identity
+        network.states(embedded, attention=attention), plain.states(embedded, attention=attention)
+    )
+    save_weights(network, tmp_path)
+    Responder.load(backbones.folder, tmp_path)
+
+
 def test_a_token_mines_its_own_window_only() -> None:
     torch.manual_seed(0)
     mining = PatchMining(low_width=8, high_width=6)
