@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- tree: written by `python docs/tree.py`, checked by a test -->\n", "<!-- /tree -->"
+WIDTH = 100
 PACKAGES = ("flows", "tasks", "miras")
 OTHERS = {
     "dvc.yaml": "the graph: every stage with its inputs, parameters and outputs",
@@ -19,15 +21,14 @@ OTHERS = {
     "constraints.txt": "the pinned versions",
     "Makefile": "the commands of this page",
     "tests/": "contracts, unit (mirrors miras/ and tasks/), flows",
-    "benchmarks/": "speed, as ratios of two things timed in one run",
 }
 
 
 def summary(file: Path) -> str:
-    """First sentence of a module's docstring, without full stop."""
+    """First sentence of a module's docstring, without full stop, at most `WIDTH` characters."""
     text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
-    sentence = re.split(r"(?<=[.:;])\s", " ".join(text.split("\n\n")[0].split()))[0]
-    return sentence.rstrip(".:;")
+    sentence = re.split(r"(?<=\.)\s(?=[A-Z])", " ".join(text.split("\n\n")[0].split()))[0].rstrip(".")
+    return textwrap.shorten(sentence, WIDTH, placeholder=" …")
 
 
 def tree() -> str:

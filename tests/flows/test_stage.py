@@ -1,0 +1,112 @@
+"""A stage of DVC as a Prefect task: order, outcome, failure, retry rule. On a toy project."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from prefect.states import Failed
+
+from miras.errors import ConfigError, DataError
+from tasks.graph import Node, dependency_hashes, stages_until
+from tasks.stage import StageFailedError, can_retry, reproduce
+
+
+def run(stage: str, lines: list[str] | None = None) -> str:
+    return reproduce(stage, environment={}, log=(lines if lines is not None else []).append)
+
+
+def fails(stage: str) -> StageFailedError:
+    with pytest.raises(StageFailedError) as caught:
+        run(stage)
+    return caught.value
+
+
+def test_stages_come_after_their_parents_else_as_written(toy: Path) -> None:
+    assert stages_until() == [Node("first", ()), Node("last", ("first",)), Node("apart", ())]
+
+
+def test_a_target_needs_only_its_ancestors(toy: Path) -> None:
+    assert [node.name for node in stages_until("last")] == ["first", "last"]
+
+
+def test_an_unknown_stage_names_the_nearest(toy: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean last"):
+        stages_until("lst")
+
+
+def test_changed_code_changes_the_identity_of_what_a_stage_reads(toy: Path) -> None:
+    before = dependency_hashes("first")
+    (toy / "stage.py").write_text((toy / "stage.py").read_text() + "# more\n")
+    after = dependency_hashes("first")
+    assert before["mode.txt"] == after["mode.txt"]
+    assert before["stage.py"] != after["stage.py"]
+
+
+def test_a_missing_input_is_named(toy: Path) -> None:
+    with pytest.raises(DataError, match=r"first\.txt.*dvc repro last"):
+        dependency_hashes("last")
+
+
+def test_a_stage_runs_once_and_its_output_is_shown(toy: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    lines: list[str] = []
+    assert [run("first", lines), run("first")] == ["done", "unchanged"]
+    assert lines == ["first works"]
+    assert capfdbinary.readouterr().err == b"first works\n"
+
+
+def test_a_deleted_result_comes_back_from_the_cache(toy: Path) -> None:
+    run("first")
+    (toy / "first.txt").unlink()
+    (toy / "dvc.lock").unlink()
+    assert run("first") == "restored"
+    assert (toy / "first.txt").exists()
+
+
+def test_the_message_of_a_failed_stage_is_its_own(toy: Path) -> None:
+    (toy / "mode.txt").write_text("wrong")
+    error = fails("first")
+    assert str(error) == "first: wrong key"
+    assert error.is_shown
+
+
+def test_only_what_may_pass_is_tried_again(toy: Path) -> None:
+    for mode, expected in [("wrong", False), ("away", True)]:
+        (toy / "mode.txt").write_text(mode)
+        assert can_retry(None, None, Failed(data=fails("first"))) is expected  # type: ignore[arg-type]
+    assert not can_retry(None, None, Failed(data=KeyError("a fault of ours")))  # type: ignore[arg-type]
+
+
+def test_what_dvc_itself_complains_about_is_the_message(toy: Path) -> None:
+    error = fails("last")
+    assert "first.txt" in str(error)
+    assert not error.is_shown
+
+
+def test_an_earlier_failure_is_forgotten(toy: Path) -> None:
+    (toy / "mode.txt").write_text("wrong")
+    fails("first")
+    (toy / "mode.txt").write_text("fine")
+    run("first")
+    assert not (toy / "work" / "first" / "failure.json").exists()
+
+
+def test_stopping_a_stage_stops_its_command_too(toy: Path) -> None:
+    (toy / "stage.py").write_text("import os, time; print('pid', os.getpid(), flush=True); time.sleep(60)\n")
+    lines: list[str] = []
+
+    def interrupt() -> None:
+        while not lines:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run("first", lines)
+    pid = lines[0].split()[1]
+    assert subprocess.run(["ps", "-p", pid], capture_output=True, check=False).returncode == 1

@@ -1,0 +1,110 @@
+"""From the spool to MLflow: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking.client import MlflowClient
+
+from miras.errors import ServiceUnavailableError
+from tasks.live import MetricsTail
+from tasks.pipeline_run import Owner
+from tasks.shipping import ship
+from tasks.spool import SPOOL, Sent, Spool, close_dead_runs
+from tasks.sync import send_remaining
+
+NOBODY = Owner(pid=2**22 + 1, started_ticks=1)  # above the largest process number
+
+
+def spool_run(folder: str, *, owner: Owner | None = None) -> Spool:
+    spool = Spool(SPOOL / folder)
+    spool.start(name=folder, owner=owner or Owner.of(os.getpid()), params={"stage1.steps": 3}, tags={"stage": "stage1"})
+    return spool
+
+
+def sent_runs() -> dict[str, Run]:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("miras")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    runs = {run.info.run_name: run for run in found}
+    assert len(runs) == len(found)
+    return runs
+
+
+def test_what_was_recorded_arrives_as_parent_and_child(workspace: Path) -> None:
+    pipeline, run = spool_run("p"), spool_run("p/1-stage1")
+    for step in range(1500):
+        run.metrics({"loss": 1.0 / (step + 1)}, step=step)
+    (workspace / "curve.txt").write_text("x")
+    run.artifact(workspace / "curve.txt", ".")
+    run.table("tables/masks.json", columns=["model"], rows=[["a"]])
+    run.status("FINISHED")
+    ship(pipeline)
+    runs = sent_runs()
+    parent, child = runs["p"], runs["p/1-stage1"]
+    client = MlflowClient()
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.params == {"stage1.steps": "3"}
+    assert len(client.get_metric_history(child.info.run_id, "loss")) == 1500
+    assert {item.path for item in client.list_artifacts(child.info.run_id)} == {"curve.txt", "tables"}
+    assert json.loads(child.data.tags["mlflow.loggedArtifacts"]) == [{"path": "tables/masks.json", "type": "table"}]
+    assert (child.info.status, parent.info.status) == ("FINISHED", "RUNNING")
+    assert not run.folder.exists()
+
+
+def test_nothing_is_sent_twice_even_if_we_forgot_what_was_sent(workspace: Path) -> None:
+    pipeline = spool_run("p")
+    pipeline.metrics({"score": 1.0})
+    for _ in range(2):
+        ship(pipeline)
+        pipeline.mark_sent(Sent(0, None))  # killed before it could write this down
+    run = sent_runs()["p"]
+    assert len(MlflowClient().get_metric_history(run.info.run_id, "score")) == 1
+
+
+def test_a_server_that_is_away_loses_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = spool_run("p", owner=NOBODY)
+    pipeline.status("FINISHED")
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with pytest.raises(ServiceUnavailableError, match=r"127\.0\.0\.1:9.*(\n.*)*make sync"):
+            ship(pipeline)
+    assert send_remaining() == 1
+    assert sent_runs()["p"].info.status == "FINISHED"
+    assert send_remaining() == 0
+    assert not pipeline.folder.exists()
+
+
+def test_a_killed_stage_does_not_run_for_ever(workspace: Path) -> None:
+    pipeline, run = spool_run("p"), spool_run("p/1-stage1", owner=NOBODY)
+    close_dead_runs()
+    assert (run.last_status(), pipeline.last_status()) == ("KILLED", "KILLED")
+
+
+def test_a_line_being_written_is_not_read_yet(workspace: Path) -> None:
+    spool = spool_run("p")
+    with spool.events.open("ab") as file:
+        file.write(b'{"kind": "stat')
+    assert [event["kind"] for event, _ in spool.read()] == ["start"]
+
+
+def test_steps_written_again_after_a_resume_are_copied_once(workspace: Path) -> None:
+    spool = spool_run("p")
+    file = workspace / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "samples": 8 * step, "loss": 0.5}) + "\n" for step in range(6)]
+    tail = MetricsTail(file, spool)
+    tail.copy()  # there is no such file yet
+    file.write_text("".join(lines[:4]))
+    tail.copy()
+    file.write_text("".join(lines[:2]))
+    tail.copy()
+    file.write_text("".join(lines) + '{"step": 6, ')
+    tail.copy()
+    steps = [event["step"] for event, _ in spool.read() if event["kind"] == "metrics"]
+    assert steps == [0, 1, 2, 3, 4, 5]
