@@ -41,9 +41,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def parse_sections(
-    values: Mapping[str, Any], sections: Mapping[str, type[Section]], *, source: str
-) -> dict[str, Any]:
+def parse_sections(values: Mapping[str, Any], sections: Mapping[str, type[Section]], *, source: str) -> dict[str, Any]:
     """Each named section, parsed; `values` must hold exactly these sections.
 
     Args:
@@ -55,9 +53,7 @@ def parse_sections(
         ConfigError: with one line per mistake, over all sections.
     """
     problems = [
-        f"{source}: {name}: unknown section{_did_you_mean(name, sections)}"
-        for name in values
-        if name not in sections
+        f"{source}: {name}: unknown section{_did_you_mean(name, sections)}" for name in values if name not in sections
     ]
     parsed: dict[str, Any] = {}
     for name, section in sections.items():

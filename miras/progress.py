@@ -14,6 +14,4 @@ def progress(items: Iterable[Any] | None = None, *, total: int | None = None, na
 
     At most one redraw a second, so that logs which keep every redraw stay readable.
     """
-    return tqdm(
-        items, total=total, desc=name, unit=f" {unit}", file=sys.stderr, mininterval=1.0, ncols=100, leave=True
-    )
+    return tqdm(items, total=total, desc=name, unit=f" {unit}", file=sys.stderr, mininterval=1.0, ncols=100, leave=True)

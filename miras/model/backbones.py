@@ -105,6 +105,7 @@ def rendered_source(mini: Mini) -> DenseSource:
                 pictures=[Image.fromarray(scene.pixels) for scene in rendered],
                 maps={
                     "part": np.stack([label.part for label in labels]).astype(np.int64),
+                    "category": np.stack([label.category for label in labels]).astype(np.int64),
                     "colour": np.stack([label.colour for label in labels]).astype(np.int64),
                     "text": np.stack([label.text for label in labels]).astype(np.int64),
                 },
@@ -114,7 +115,12 @@ def rendered_source(mini: Mini) -> DenseSource:
 
     return DenseSource(
         batches(),
-        {"part": 1 + len(scenes.ALL_PARTS), "colour": 1 + len(scenes.COLOURS), "text": 1 + len(scenes.TEXTS)},
+        {
+            "part": 1 + len(scenes.ALL_PARTS),
+            "category": 1 + len(scenes.CATEGORIES),
+            "colour": 1 + len(scenes.COLOURS),
+            "text": 1 + len(scenes.TEXTS),
+        },
     )
 
 

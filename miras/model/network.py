@@ -85,7 +85,9 @@ class MirasNetwork(nn.Module):
             unused.requires_grad_(False)  # no loss reaches them: one mask per prompt, its IoU is not predicted
         width, low_width = llava.lm_head.in_features, llava.model.vision_tower.config.hidden_size
         prompt_width = int(mask_decoder.transformer_dim)
-        self.prompt_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, prompt_width))
+        self.prompt_head = nn.Sequential(  # the norm gives prompts the scale the decoder is used to
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, prompt_width), nn.LayerNorm(prompt_width)
+        )
         self.mining = PatchMining(low_width=low_width, high_width=high_width) if config.dual_encoder else None
         self.alignment = RegionAlignment(prompt_width) if config.region_alignment != "off" else None
 

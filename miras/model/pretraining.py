@@ -1,8 +1,9 @@
 """Dense-label training of the mini encoders: what public weights know, learned in minutes (tiny.md, stage 0).
 
 From each cell of SAM's embedding, and from each mined image token, a linear head tells the class in each label map
-and where the centre of the object lies, for a few points of the cell. The heads are thrown away afterwards.
-Letters: B pictures, s side of the grid of points, K classes of a map.
+and where the centre of the object lies, for a few points of the cell. The mask decoder learns to segment what classes
+name ("red" and "mug"): a published SAM's decoder comes trained too. The heads are thrown away afterwards.
+Letters: B pictures, s side of the grid of points, K classes of a map, D prompt width.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionModel, ConvNextModel
 
+from miras.model import losses
 from miras.model.config import Mini
+from miras.model.decoder import decode_masks
 from miras.model.mining import PatchMining
 from miras.model.schedule import warm_up_decay
 from miras.model.vision import (
@@ -37,6 +40,7 @@ from miras.progress import progress
 WARM_UP_STEPS = 50
 CENTRE_WEIGHT = 2.0
 FOREGROUND_WEIGHT = 0.5
+DECODER_RATE = 0.2  # of the learning rate: measured, the decoder leaves its plateau later at higher rates
 CELLS = 4  # a token or embedding cell says CELLS x CELLS labels
 
 
@@ -71,12 +75,26 @@ class MiniEncoders(nn.Module):
         self.classes = dict(source.num_classes)
         self.clip, self.convnext, self.sam_encoder = clip, convnext, sam.image_encoder
         self.mining = PatchMining(low_width=mini.clip.width, high_width=sum(mini.convnext.widths))
+        self.prompt_encoder, self.mask_decoder = sam.prompt_encoder, sam.mask_decoder
+        width = mini.sam.prompt_width
+        self.name_head = nn.Sequential(
+            nn.Linear(sum(self.classes.values()), width), nn.ReLU(), nn.Linear(width, width), nn.LayerNorm(width)
+        )
         outputs = sum(self.classes.values()) + 2
+        self.mask_side = CELLS * mini.sam.image_size_px // mini.sam.patch_px
         self.token_head = DenseHead(mini.clip.width, outputs)
         self.pixel_head = DenseHead(mini.sam.prompt_width, outputs)
 
-    def forward(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Logits [B, sum K + 2, s, s] as the image tokens and as the SAM embedding tell them; s differs."""
+    def forward(self, pictures: list[Image.Image], names: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What image tokens and SAM's embedding tell, and the masks of what is named.
+
+        Args:
+            pictures: B pictures.
+            names: float [B, sum K], 1 for each class that together name something in the picture.
+
+        Returns:
+            Logits [B, sum K + 2, s, s] of the tokens and of the embedding (s differs), and mask logits [B, s, s].
+        """
         low = normalised_frames(pictures, self.mini.clip.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
         high = normalised_frames(pictures, self.mini.convnext.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
         whole = normalised_frames(pictures, self.mini.sam.image_size_px, mean=SAM_MEAN, std=SAM_STD)
@@ -86,7 +104,15 @@ class MiniEncoders(nn.Module):
         )
         side = round(tokens.shape[1] ** 0.5)
         grid = tokens.transpose(1, 2).unflatten(2, (side, side))
-        return self.token_head(grid), self.pixel_head(self.sam_encoder(whole))
+        embedding = self.sam_encoder(whole)
+        masks = decode_masks(
+            self.mask_decoder,
+            self.prompt_encoder,
+            image_embeddings=embedding,
+            prompts=self.name_head(names)[:, None],
+            image_index=torch.arange(len(pictures)),
+        )
+        return self.token_head(grid), self.pixel_head(embedding), masks
 
 
 class DenseHead(nn.Sequential):
@@ -99,20 +125,30 @@ class DenseHead(nn.Sequential):
 def pretrain(model: MiniEncoders, source: DenseSource, *, mini: Mini, metrics: Path) -> dict[str, float]:
     """Trains the encoders in place; writes a metrics line every 20 steps; returns the last figures."""
     config = mini.pretraining
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    decoding = [*model.mask_decoder.parameters(), *model.name_head.parameters()]
+    encoding = [value for name, value in model.named_parameters() if not name.startswith(("mask_decoder", "name_head"))]
+    optimiser = torch.optim.AdamW(
+        [{"params": encoding}, {"params": decoding, "lr": DECODER_RATE * config.learning_rate}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+        fused=True,
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: warm_up_decay(step, warm_up_steps=WARM_UP_STEPS, steps=config.steps, flat_share=0.4),
     )
+    dice = np.random.default_rng(config.seed)
     bar = progress(range(config.steps), name="mini encoders", unit="step")
     figures: dict[str, float] = {}
     with metrics.open("w", encoding="utf-8") as lines:
         for step in bar:
             batch = next(source.batches)
-            token_logits, pixel_logits = model(batch.pictures)
+            names, named = named_masks(batch, model.classes, side=model.mask_side, dice=dice)
+            token_logits, pixel_logits, mask_logits = model(batch.pictures, names)
             token_loss, told = dense_objective(token_logits, batch, model.classes)
             pixel_loss, seen = dense_objective(pixel_logits, batch, model.classes)
-            loss = token_loss + pixel_loss
+            bce, overlap = losses.mask_bce(mask_logits, named), losses.mask_dice(mask_logits, named)
+            loss = token_loss + pixel_loss + losses.BCE_WEIGHT * bce + losses.DICE_WEIGHT * overlap
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -121,6 +157,7 @@ def pretrain(model: MiniEncoders, source: DenseSource, *, mini: Mini, metrics: P
             if step % 20 == 0 or step == config.steps - 1:
                 figures = {
                     "loss": loss.item(),
+                    "named_dice": 1 - overlap.item(),
                     **{f"token_{name}": value for name, value in told.items()},
                     **{f"pixel_{name}": value for name, value in seen.items()},
                 }
@@ -129,6 +166,37 @@ def pretrain(model: MiniEncoders, source: DenseSource, *, mini: Mini, metrics: P
                 lines.flush()
                 bar.set_postfix_str(f"loss {figures['loss']:.3f}", refresh=False)
     return figures
+
+
+def named_masks(
+    batch: DenseBatch, classes: Mapping[str, int], *, side: int, dice: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Something to segment in each picture: all points that agree with one of them in some label maps.
+
+    Returns:
+        float [B, sum K], 1 for the classes in those maps, and float [B, side, side], 1 where all of them hold.
+    """
+    starts = dict(zip(classes, np.cumsum([0, *classes.values()])[:-1], strict=True))
+    grids = {name: sample_at(batch.maps[name], side) for name in classes}
+    first = next(iter(classes))
+    names = torch.zeros(len(batch.pictures), sum(classes.values()))
+    masks = torch.zeros(len(batch.pictures), side, side)
+    for picture in range(len(batch.pictures)):
+        present = np.unique(grids[first][picture])
+        present = present[present > 0]
+        if not len(present):
+            continue  # nothing is labelled here: an empty name, an empty mask
+        places = np.argwhere(grids[first][picture] == dice.choice(present))
+        y, x = places[dice.integers(len(places))]
+        shown = [name for name in classes if grids[name][picture, y, x] > 0]
+        chosen = [name for name in shown if dice.random() < 0.5] or [shown[dice.integers(len(shown))]]
+        agree = np.ones((side, side), bool)
+        for name in chosen:
+            label = grids[name][picture, y, x]
+            names[picture, starts[name] + label] = 1
+            agree &= grids[name][picture] == label
+        masks[picture] = torch.from_numpy(agree)
+    return names, masks
 
 
 def dense_objective(logits: Tensor, batch: DenseBatch, classes: Mapping[str, int]) -> tuple[Tensor, dict[str, float]]:
