@@ -39,7 +39,7 @@ def tree() -> str:
         for file in sorted((ROOT / package).rglob("*.py"), key=lambda path: (path.parent, path.name)):
             if file.name == "__init__.py" or "__pycache__" in file.parts:
                 continue
-            lines.append(f"  {str(file.relative_to(ROOT / package)):<32} {summary(file)}")
+            lines.append(f"  {file.relative_to(ROOT / package)!s:<32} {summary(file)}")
     lines += [f"{name:<34} {what}" for name, what in OTHERS.items()]
     return "```\n" + "\n".join(lines) + "\n```\n"
 

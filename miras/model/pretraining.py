@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,8 +128,10 @@ def pretrain(model: MiniEncoders, source: DenseSource, *, mini: Mini, metrics: P
     config = mini.pretraining
     decoding = [*model.mask_decoder.parameters(), *model.name_head.parameters()]
     encoding = [value for name, value in model.named_parameters() if not name.startswith(("mask_decoder", "name_head"))]
+    groups: list[dict[str, Any]] = [{"params": encoding}]
+    groups += [{"params": decoding, "lr": DECODER_RATE * config.learning_rate}]
     optimiser = torch.optim.AdamW(
-        [{"params": encoding}, {"params": decoding, "lr": DECODER_RATE * config.learning_rate}],
+        groups,
         lr=config.learning_rate,
         betas=(0.9, 0.99),
         fused=True,

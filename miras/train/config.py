@@ -23,6 +23,8 @@ class TrainConfig(Section):
     dialogues_per_row: int = Field(ge=1)
     """One-turn dialogues about one picture that share a row, as successive turns."""
     learning_rate: float = Field(gt=0)
+    decoder_rate: float = Field(gt=0)
+    """Learning rate of the mask decoder as a factor of `learning_rate`; 1 as in the papers."""
     warm_up_steps: int = Field(ge=0)
     flat_share: float = Field(ge=0, le=1)
     """Share of the steps before the learning rate decays; 0 as in the papers."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -59,12 +60,9 @@ def train(
         TrainingDivergedError: the loss is not finite; names the step and the samples.
     """
     rounds = accumulation_rounds(config, accelerator.num_processes)
+    factors = (config.decoder_rate, 1.0)  # in the order of `parameter_groups`
     optimiser = torch.optim.AdamW(
-        [value for _, value in network.trainable()],
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=0.0,
-        fused=True,
+        parameter_groups(network), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
     )
     model, optimiser = accelerator.prepare(network, optimiser)
     checkpoint = Checkpoint(work, accelerator)
@@ -78,8 +76,8 @@ def train(
         rate = config.learning_rate * warm_up_decay(
             step, warm_up_steps=config.warm_up_steps, steps=config.steps, flat_share=config.flat_share
         )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(optimiser.param_groups, factors, strict=True):
+            group["lr"] = rate * factor
         torch.manual_seed(config.seed * 1_000_003 + step)  # whatever is random in a step depends on the step alone
         figures = _step(model, optimiser, data, config, accelerator=accelerator, step=step, rounds=rounds)
         is_last = step + 1 == config.steps
@@ -95,6 +93,13 @@ def train(
     bar.close()
     trained: MirasNetwork = accelerator.unwrap_model(model)
     return trained
+
+
+def parameter_groups(network: MirasNetwork) -> list[dict[str, Any]]:
+    """The trainable parameters: the mask decoder's, then all others."""
+    decoder = [value for name, value in network.trainable() if name.startswith("mask_decoder.")]
+    others = [value for name, value in network.trainable() if not name.startswith("mask_decoder.")]
+    return [{"params": decoder}, {"params": others}]
 
 
 def accumulation_rounds(config: TrainConfig, num_processes: int) -> int:

@@ -18,10 +18,10 @@ from miras.model.mini import sam_shape
 from miras.model.pretraining import DenseBatch, named_masks, sample_at
 from miras.model.schedule import warm_up_decay
 from miras.model.tokens import IGNORED, AnswerText, RowBuilder
-from miras.model.torchvision_compat import _check_versions, non_maximum_suppression
 from miras.model.vision import frame, mask_to_frame, masks_from_frame
 from miras.model.weights import Backbones, build_sam, load_sam, save_sam
 from miras.paths import Paths
+from miras.torchvision_compat import check_versions
 from tests.unit.model.tiny_network import tiny_mini
 from tests.unit.train.workspace import build_workspace
 
@@ -154,25 +154,7 @@ def test_the_rate_warms_up_stays_flat_and_decays_to_nothing() -> None:
     assert rates[99] == pytest.approx(0.02)
 
 
-def test_our_suppression_keeps_what_a_slow_reference_keeps() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        corner, size = torch.rand(12, 2, generator=generator), torch.rand(12, 2, generator=generator)
-        boxes, scores = torch.cat([corner, corner + size], dim=1), torch.rand(12, generator=generator)
-        kept: list[int] = []
-        for number in scores.argsort(descending=True).tolist():
-            if all(iou(boxes[number], boxes[other]) <= 0.3 for other in kept):
-                kept.append(number)
-        assert non_maximum_suppression(boxes, scores, 0.3).tolist() == kept
-
-
-def iou(first: torch.Tensor, second: torch.Tensor) -> float:
-    overlap = (torch.minimum(first[2:], second[2:]) - torch.maximum(first[:2], second[:2])).clamp(min=0).prod()
-    areas = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod()
-    return float(overlap / (areas - overlap))
-
-
 def test_a_torchvision_of_another_torch_is_named_with_the_remedy() -> None:
-    _check_versions("2.13.0+cpu", "0.28.0")
+    check_versions("2.13.0+cpu", "0.28.0")
     with pytest.raises(Exception, match=r"torchvision 0\.27\.1 does not belong to torch 2\.13\.0.*make install"):
-        _check_versions("2.13.0", "0.27.1")
+        check_versions("2.13.0", "0.27.1")

@@ -29,6 +29,7 @@ def train_config(**changes: object) -> TrainConfig:
         "micro_batch_size": 2,
         "dialogues_per_row": 2,
         "learning_rate": 1e-3,
+        "decoder_rate": 0.5,
         "warm_up_steps": 2,
         "flat_share": 0.5,
         "clip_norm": 1.0,

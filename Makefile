@@ -1,0 +1,70 @@
+# make run   makes the environment, then everything from pictures to a registered model.
+# Every target prints the plain commands it runs; copy them to run a part by hand.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/installed
+PRESET ?=
+UNTIL  ?=
+
+# No tool of ours calls home.
+export DO_NOT_TRACK := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export GRADIO_ANALYTICS_ENABLED := False
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# `python` and `dvc` are those of the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow deploy undeploy ui stop sync clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+install: $(STAMP) ## make .venv with the pinned packages (once; again when they change)
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "miras needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv) or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "Python's venv module is missing. Debian, Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+run: $(STAMP) ## everything, from pictures to a registered model (PRESET=name, UNTIL=stage)
+	python -m flows.train_miras $(if $(PRESET),--preset $(PRESET)) $(if $(UNTIL),--until-stage $(UNTIL))
+
+test: $(STAMP) ## lint, types, import rules, unit, contract and flow tests
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	python -m pytest tests/contracts tests/unit tests/flows -m "not slow and not gpu"
+
+test-slow: $(STAMP) ## tests that need services or minutes
+	python -m pytest tests -m slow
+
+deploy: $(STAMP) ## Prefect server, worker and the deployment: `prefect deployment run train-miras`
+	python -m tasks.services deploy
+
+undeploy: $(STAMP) ## stop what `make deploy` started
+	python -m tasks.services undeploy
+
+ui: $(STAMP) ## MLflow's and Prefect's pages
+	python -m tasks.services ui
+
+stop: $(STAMP) ## stop every background service of this folder
+	python -m tasks.services stop
+
+sync: $(STAMP) ## send to MLflow what was recorded while it was away
+	python -m tasks.sync
+
+clean: stop ## remove work/ (state of interrupted stages, logs); results and records not yet sent stay
+	find work -mindepth 1 -maxdepth 1 ! -name tracking -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Prefect flows: prose, no logic. A reader of the project starts here."""

@@ -1,0 +1,105 @@
+"""The graph as DVC states it: order of the stages, their parents, what they depend on.
+
+`dvc.yaml` is the one statement; nothing here repeats it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from dvc.dependency.param import ParamsDependency
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+from miras.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage and the stages whose outputs it reads, both by name."""
+
+    name: str
+    parents: tuple[str, ...]
+
+
+def stages_until(last: str | None = None) -> list[Node]:
+    """The stages that `last` needs and itself, each after its parents; all stages for None.
+
+    Stages that do not depend on each other keep the order of dvc.yaml.
+
+    Raises:
+        ConfigError: there is no such stage, or DVC cannot read dvc.yaml.
+    """
+    with _open_repo() as repo:
+        nodes = _nodes(repo)
+    if last is None:
+        wanted = set(nodes)
+    elif last in nodes:
+        wanted = _ancestors(last, nodes)
+    else:
+        nearest = difflib.get_close_matches(last, list(nodes), n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(nodes)}"
+        raise ConfigError(f"dvc.yaml: there is no stage {last!r}; {hint}")
+    return _parents_first([node for name, node in nodes.items() if name in wanted])
+
+
+def dependency_hashes(stage: str) -> dict[str, str]:
+    """Content identity (DVC's md5) of each file or folder that a stage reads, by path; params are left out.
+
+    Raises:
+        ConfigError: DVC cannot read dvc.yaml, or it names no such stage.
+        DataError: a dependency is missing.
+    """
+    with _open_repo() as repo:
+        found = repo.stage.collect(stage)[0]
+        hashes = {}
+        for dependency in found.deps:
+            if isinstance(dependency, ParamsDependency):
+                continue
+            if not dependency.exists:
+                raise DataError(
+                    f"{dependency.def_path}: stage {stage} needs this, and it is not there. "
+                    f"Run `dvc repro {stage}`, which makes what is missing."
+                )
+            hashes[str(dependency.def_path)] = str(dependency.get_hash().value)
+        return hashes
+
+
+@contextmanager
+def _open_repo() -> Iterator[Repo]:
+    try:
+        with Repo() as repo:
+            yield repo
+    except DvcException as error:
+        raise ConfigError(f"DVC: {error}") from error
+
+
+def _nodes(repo: Repo) -> dict[str, Node]:
+    graph = repo.index.graph  # an edge leads from a stage to one it reads from
+    stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    return {
+        stage.name: Node(
+            stage.name,
+            tuple(parent.name for parent in stages if graph.has_edge(stage, parent)),
+        )
+        for stage in stages
+    }
+
+
+def _ancestors(name: str, nodes: dict[str, Node]) -> set[str]:
+    found = {name}
+    for parent in nodes[name].parents:
+        found |= _ancestors(parent, nodes)
+    return found
+
+
+def _parents_first(nodes: list[Node]) -> list[Node]:
+    done: dict[str, Node] = {}
+    while len(done) < len(nodes):  # DVC has made sure that there is no cycle
+        ready = next(n for n in nodes if n.name not in done and all(p in done for p in n.parents))
+        done[ready.name] = ready
+    return list(done.values())

@@ -1,0 +1,60 @@
+"""The registered model as MLflow loads it (models-from-code: MLflow stores this file, not a pickle).
+
+Self-contained but for the package `miras`, which travels with the model.
+
+Input, one row per picture: `image`, the picture file's bytes in base64; `questions`, a JSON list of the turns
+of one dialogue. Output: `answers`, a JSON list of plain texts; `masks`, a JSON list with, for each answer, a
+list of `{"phrase": ..., "rle": {"size": [height, width], "counts": ...}}` (COCO run lengths, pixels of the
+upright picture).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from PIL import Image, ImageOps
+
+from miras.dialogue.masks import encode
+from miras.dialogue.rendering import plain_text
+
+
+class MirasModel(PythonModel):
+    """Answers the questions of a dialogue about a picture, with masks."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Loads the weights; torch is imported only here."""
+        from miras.model.responder import Responder
+
+        artifacts = context.artifacts
+        self.responder = Responder.load(Path(artifacts["backbones"]), Path(artifacts["weights"]), device="cpu")
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """One row of answers and masks per row of picture and questions."""
+        rows = [
+            self._respond(image, questions)
+            for image, questions in zip(model_input["image"], model_input["questions"], strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["answers", "masks"])
+
+    def _respond(self, image: str, questions: str) -> tuple[str, str]:
+        stored = Image.open(io.BytesIO(base64.b64decode(image)))
+        picture = ImageOps.exif_transpose(stored).convert("RGB")
+        responses = self.responder.ask(picture, json.loads(questions))
+        answers = [plain_text(response.answer) for response in responses]
+        masks = [
+            [{"phrase": group.phrase, "rle": encode(group.mask).model_dump()} for group in response.groups]
+            for response in responses
+        ]
+        return json.dumps(answers), json.dumps(masks)
+
+
+set_model(MirasModel())

@@ -1,0 +1,176 @@
+"""The stage `register`: puts the trained model into the MLflow registry, ready to be loaded and called.
+
+Only model versions with new content are made; the same weights again give the version that is there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from miras.config import Section
+from miras.errors import DataError
+from miras.files import write_json
+from miras.paths import Paths
+
+MODEL_FILE = Path(__file__).with_name("pyfunc_model.py")
+REQUIREMENTS = [
+    "mlflow",
+    "numpy",
+    "pandas",
+    "peft",
+    "pillow",
+    "pycocotools",
+    "pydantic",
+    "ruamel.yaml",
+    "safetensors",
+    "segment-anything",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "tqdm",
+    "transformers",
+]
+
+
+class RegisterConfig(Section):
+    """Name and alias in the registry."""
+
+    model_name: str = Field(min_length=1)
+    """Registered model that gets a new version."""
+    alias: str = Field(min_length=1)
+    """Alias that is moved to this version."""
+
+
+def run(*, paths: Paths, work: Path, register: RegisterConfig) -> None:
+    """Registers the stage-2 model and writes the receipt `paths.receipt`.
+
+    Raises:
+        ServiceUnavailableError: MLflow does not answer.
+        DataError: weights or scores are missing.
+    """
+    from tasks.shipping import service_errors  # these two import MLflow, a second
+    from tasks.tracking import current_run_id
+
+    scores = _headline_scores(paths)
+    content = content_hash([Path(paths.backbones), Path(paths.stage2), MODEL_FILE])
+    run_id = current_run_id()
+    with service_errors():
+        version = _find(register.model_name, content) or _log(paths, register, run_id)
+        receipt = _label(register, version, {"model_hash": content, **scores})
+    write_json(Path(paths.receipt), receipt)
+
+
+def content_hash(places: list[Path]) -> str:
+    """SHA-256 over the names and bytes of files, and of all files in folders.
+
+    Raises:
+        DataError: a place is missing.
+    """
+    digest = hashlib.sha256()
+    for place in places:
+        if not place.exists():
+            raise DataError(f"{place}: not there; `dvc repro` makes it.")
+        files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+        for file in files:
+            digest.update(str(file.relative_to(place)).encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def requirements() -> list[str]:
+    """What inference needs, each pinned to the version that is installed here."""
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def encode_picture(file: Path) -> str:
+    """A picture file as the model takes it: its bytes in base64."""
+    return base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def _headline_scores(paths: Paths) -> dict[str, str]:
+    from tasks.results import headline
+
+    return {f"score.{name}": f"{value:.4g}" for name, value in headline(paths).items()}
+
+
+def _find(name: str, content: str) -> Any:
+    """The version of this model that has this content, or None."""
+    from mlflow.tracking.client import MlflowClient
+
+    found = MlflowClient().search_model_versions(f"name = '{name}' and tags.model_hash = '{content}'")
+    return found[0].version if found else None
+
+
+def _log(paths: Paths, register: RegisterConfig, run_id: str | None) -> Any:
+    import mlflow
+
+    from tasks.shipping import experiment_name
+
+    example = _example()
+    if run_id is None:
+        mlflow.set_experiment(experiment_name())
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        info = mlflow.pyfunc.log_model(
+            name=register.model_name,
+            python_model=str(MODEL_FILE),
+            artifacts={"backbones": paths.backbones, "weights": paths.stage2, "params": "params.yaml"},
+            code_paths=["miras"],
+            pip_requirements=requirements(),
+            signature=_signature(),
+            input_example=example,
+            registered_model_name=register.model_name,
+        )
+    return info.registered_model_version
+
+
+def _label(register: RegisterConfig, version: Any, tags: dict[str, str]) -> dict[str, Any]:
+    from mlflow.tracking.client import MlflowClient
+
+    from tasks.tracking import git_tags
+
+    client = MlflowClient()
+    commit = {name: value for name, value in git_tags().items() if name.startswith("git.")}
+    for name, value in {**commit, **tags}.items():
+        client.set_model_version_tag(register.model_name, str(version), name, value)
+    client.set_registered_model_alias(register.model_name, register.alias, str(version))
+    return {
+        "model": register.model_name,
+        "version": int(version),
+        "uri": f"models:/{register.model_name}/{version}",
+        "alias": register.alias,
+        "run_id": client.get_model_version(register.model_name, str(version)).run_id,
+        "tracking_uri": os.environ["MLFLOW_TRACKING_URI"],
+        **tags,
+    }
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    def strings(*names: str) -> Any:
+        return Schema([ColSpec(DataType.string, name) for name in names])
+
+    return ModelSignature(inputs=strings("image", "questions"), outputs=strings("answers", "masks"))
+
+
+def _example() -> Any:
+    """One small grey picture and two turns: shows the form of the input."""
+    import pandas as pd
+    from PIL import Image
+
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32), (128, 128, 128)).save(picture, format="PNG")
+    image = base64.b64encode(picture.getvalue()).decode("ascii")
+    questions = json.dumps(["What is in the picture?", "Can you show me the left one?"])
+    return pd.DataFrame({"image": [image], "questions": [questions]})

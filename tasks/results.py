@@ -1,0 +1,97 @@
+"""What each stage's result puts into MLflow: a literal table of files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from miras.paths import Paths
+from tasks.params import flatten
+from tasks.spool import Spool
+
+
+@dataclass(frozen=True)
+class Results:
+    """Files of one stage; those that a setting leaves out are skipped."""
+
+    summaries: tuple[Path, ...] = ()
+    """JSON: numbers become metrics, lists of records become tables; the file itself is kept too."""
+    artifacts: tuple[Path, ...] = ()
+    """Files and folders, shown as they are."""
+    counted: tuple[Path, ...] = ()
+    """JSONL files whose number of records becomes a metric."""
+
+
+RESULTS: dict[str, Callable[[Paths], Results]] = {
+    "ingest": lambda p: Results(
+        artifacts=(p.rejected_table,), counted=(p.picture_table, p.region_table, p.rejected_table)
+    ),
+    "generate": lambda p: Results(counted=(p.generated_dialogues,)),
+    "check": lambda p: Results((p.check_summary,), (p.quarantine, Path(p.data_docs))),
+    "split": lambda p: Results((p.split_summary,)),
+    "backbones": lambda p: Results((Path(p.backbones) / "summary.json",)),
+    "features": lambda p: Results((Path(p.features) / "summary.json",)),
+    "stage1": lambda p: Results((Path(p.stage1) / "summary.json",), (Path(p.stage1) / "metrics.jsonl",)),
+    "stage2": lambda p: Results((Path(p.stage2) / "summary.json",), (Path(p.stage2) / "metrics.jsonl",)),
+    "evaluate": lambda p: Results((p.scores,), (Path(p.evaluate) / "galleries", Path(p.evaluate) / "curves")),
+    "report": lambda p: Results((), (p.report_page,)),
+    "register": lambda p: Results((), (Path(p.receipt),)),
+}
+
+
+def spool_results(stage: str, paths: Paths, spool: Spool) -> None:
+    """Spools a finished stage's metrics, tables and files."""
+    results = RESULTS[stage](paths)
+    for summary in filter(Path.exists, results.summaries):
+        _spool_summary(summary, spool)
+    for artifact in filter(Path.exists, results.artifacts):
+        spool.artifact(artifact, ".")
+    counts = {file.stem: _count_lines(file) for file in results.counted if file.exists()}
+    if counts:
+        spool.metrics(counts)
+
+
+def _spool_summary(summary: Path, spool: Spool) -> None:
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    numbers = numbers_of(content)
+    if numbers:
+        spool.metrics(numbers)
+    for name, rows in tables_of(content).items():
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        cells = [[row.get(column) for column in columns] for row in rows]
+        spool.table(f"{name.replace('.', '/')}.json", columns=columns, rows=cells)
+    spool.artifact(summary, ".")
+
+
+def _count_lines(file: Path) -> int:
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def headline(paths: Paths) -> dict[str, float]:
+    """The evaluation's headline numbers, the top level of scores.json; empty before an evaluation."""
+    if not paths.scores.exists():
+        return {}
+    content = json.loads(paths.scores.read_text(encoding="utf-8"))
+    return {name: float(value) for name, value in content.items() if _is_number(value)}
+
+
+def numbers_of(content: Any) -> dict[str, float]:
+    """Every number in nested mappings, by dotted name."""
+    return {name: float(value) for name, value in flatten(content).items() if _is_number(value)}
+
+
+def tables_of(content: Any) -> dict[str, list[dict[str, Any]]]:
+    """Every list of records in nested mappings, by dotted name."""
+    return {
+        name: value
+        for name, value in flatten(content).items()
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value)
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,195 @@
+"""Sends spooled runs to MLflow, in batches, each event once.
+
+Importing this module imports MLflow, which takes about a second.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.tracking.client import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from miras.errors import ServiceUnavailableError
+from tasks.environment import workspace
+from tasks.spool import Sent, Spool
+
+_RUN_KEY = "miras.run_key"
+_MAX_BATCH = 1000  # MLflow's limit for metrics; params and tags: 100
+_MAX_PARAMS = 100
+_MAX_PARAM_CHARACTERS = 6000
+
+_UNREACHABLE = (MlflowException, requests.RequestException, SQLAlchemyError, OSError)
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """Turns what MLflow's client raises into one message with the address and the remedy."""
+    try:
+        yield
+    except _UNREACHABLE as error:
+        raise ServiceUnavailableError(
+            f"MLflow at {os.environ['MLFLOW_TRACKING_URI']} does not answer as it should: {_reason(error)}\n"
+            "Is it running, and is MLFLOW_TRACKING_URI right? What was recorded waits in work/tracking; "
+            "`make sync` sends it."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the innermost cause: clients wrap "connection refused" several times."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+def ship(pipeline: Spool) -> None:
+    """Sends what is new in a pipeline run and in its stages' runs; removes the stages' runs that are over.
+
+    Raises:
+        ServiceUnavailableError: MLflow does not answer; what was sent is remembered.
+    """
+    with _one_sender(pipeline), service_errors():
+        if all(run.is_all_sent() for run in [pipeline, *pipeline.children()]):
+            return
+        client = MlflowClient()
+        experiment_id = _experiment(client)
+        parent = _Sender(client, pipeline, experiment_id, parent_id=None)
+        parent.send()
+        for run in pipeline.children():
+            _Sender(client, run, experiment_id, parent_id=parent.run_id).send()
+            if run.is_over():
+                shutil.rmtree(run.folder)
+
+
+def experiment_name() -> str:
+    """Name of the MLflow experiment all runs go to."""
+    return os.environ["MLFLOW_EXPERIMENT_NAME"]
+
+
+@contextmanager
+def _one_sender(pipeline: Spool) -> Iterator[None]:
+    """The process beside a stage and `make sync` never send the same pipeline at once."""
+    with (pipeline.folder / "sender.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _experiment(client: MlflowClient) -> str:
+    found = client.get_experiment_by_name(experiment_name())
+    if found:
+        return str(found.experiment_id)
+    local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+    place = (workspace() / "mlartifacts").as_uri() if local else None  # a server knows its own place
+    try:
+        return str(client.create_experiment(experiment_name(), artifact_location=place))
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+        return _experiment(client)  # another run was faster
+
+
+class _Sender:
+    """Replays one run's events."""
+
+    def __init__(self, client: MlflowClient, spool: Spool, experiment_id: str, *, parent_id: str | None) -> None:
+        self._client = client
+        self._spool = spool
+        self._experiment_id = experiment_id
+        self._parent_id = parent_id
+        self._metrics: list[Metric] = []
+        self._offset_bytes = 0
+        self._run_id = spool.sent().run_id
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id; the first event of every run creates it."""
+        assert self._run_id is not None
+        return self._run_id
+
+    def send(self) -> None:
+        """Sends every new event."""
+        self._offset_bytes = start = self._spool.sent().offset_bytes
+        for event, offset_bytes in self._spool.read(start):
+            if event["kind"] == "metrics":
+                self._add_metrics(event)
+            else:
+                self._flush()
+                getattr(self, f"_send_{event['kind']}")(event)
+            self._offset_bytes = offset_bytes
+            if not self._metrics:
+                self._remember()
+        self._flush()
+
+    def _add_metrics(self, event: dict[str, Any]) -> None:
+        if len(self._metrics) + len(event["values"]) > _MAX_BATCH:
+            self._flush()
+        self._metrics += [
+            Metric(name, value, event["time_ms"], event["step"]) for name, value in event["values"].items()
+        ]
+
+    def _flush(self) -> None:
+        if self._metrics:
+            self._client.log_batch(self.run_id, metrics=self._metrics)
+            self._metrics = []
+            self._remember()
+
+    def _remember(self) -> None:
+        self._spool.mark_sent(Sent(self._offset_bytes, self._run_id))
+
+    def _send_start(self, event: dict[str, Any]) -> None:
+        tags = {**event["tags"], _RUN_KEY: event["key"]}
+        if self._parent_id:
+            tags["mlflow.parentRunId"] = self._parent_id
+        self._run_id = self._find(event["key"]) or self._create(event, tags)
+        params = [Param(name, str(value)[:_MAX_PARAM_CHARACTERS]) for name, value in event["params"].items()]
+        for first in range(0, len(params), _MAX_PARAMS):
+            self._client.log_batch(self.run_id, params=params[first : first + _MAX_PARAMS])
+
+    def _find(self, key: str) -> str | None:
+        """The run of this key, created before we could remember it."""
+        found = self._client.search_runs([self._experiment_id], f"tags.`{_RUN_KEY}` = '{key}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def _create(self, event: dict[str, Any], tags: dict[str, str]) -> str:
+        run = self._client.create_run(
+            self._experiment_id, start_time=event["time_ms"], tags=tags, run_name=event["name"]
+        )
+        return str(run.info.run_id)
+
+    def _send_tags(self, event: dict[str, Any]) -> None:
+        self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in event["values"].items()])
+
+    def _send_artifact(self, event: dict[str, Any]) -> None:
+        place = Path(event["path"])
+        local = self._spool.artifacts / place
+        if local.is_dir():
+            self._client.log_artifacts(self.run_id, str(local), str(place))
+        else:
+            parent = None if place.parent == Path(".") else str(place.parent)
+            self._client.log_artifact(self.run_id, str(local), parent)
+
+    def _send_table(self, event: dict[str, Any]) -> None:
+        """As `mlflow.log_table` does, but sending it twice does not add the rows twice."""
+        self._send_artifact(event)
+        logged = json.loads(self._client.get_run(self.run_id).data.tags.get("mlflow.loggedArtifacts", "[]"))
+        entry = {"path": event["path"], "type": "table"}
+        if entry not in logged:
+            self._client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps([*logged, entry]))
+
+    def _send_status(self, event: dict[str, Any]) -> None:
+        if event["status"] == "RUNNING":
+            self._client.update_run(self.run_id, status="RUNNING")
+        else:
+            self._client.set_terminated(self.run_id, event["status"], event["time_ms"])

@@ -1,0 +1,165 @@
+"""One DVC stage as one visible Prefect task.
+
+Runs `dvc repro --single-item <stage>`: DVC decides whether there is anything to do and is the only cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.logging.handlers import APILogHandler
+
+from miras.errors import MirasError
+from tasks import failure
+from tasks.output import StageOutput
+from tasks.pipeline_run import PipelineRun
+
+_GRACE_S = 20.0
+_BUSY = re.compile(r"is busy|Unable to acquire lock")
+_CHUNK_BYTES = 65536
+
+
+class StageFailedError(MirasError):
+    """A stage did not end well; the message is the stage's own."""
+
+    def __init__(self, stage: str, message: str, *, can_retry: bool, is_shown: bool = False) -> None:
+        """`is_shown`: the stage itself has printed the message."""
+        super().__init__(f"{stage}: {message}")
+        self.stage = stage
+        self.can_retry = can_retry
+        self.is_shown = is_shown
+
+
+def can_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Only what the stage itself calls temporary is tried again (design section 2.6)."""
+    return isinstance(state.data, StageFailedError) and state.data.can_retry
+
+
+@task(
+    task_run_name="{stage}",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=can_retry,
+    cache_policy=NO_CACHE,  # DVC is the only cache
+    persist_result=False,
+)
+def run_stage(stage: str, *, pipeline: PipelineRun) -> str:
+    """Brings one stage up to date; returns done, unchanged or restored.
+
+    Args:
+        stage: name in dvc.yaml.
+        pipeline: the run that the stage is recorded under.
+
+    Raises:
+        StageFailedError: with the message of the stage, or of DVC.
+    """
+    log = _api_logger()
+    say(f"── {stage} " + "─" * (76 - len(stage)))
+    outcome = reproduce(stage, environment=pipeline.environment(), log=log)
+    message = {
+        "done": f"{stage}: done",
+        "unchanged": f"{stage}: unchanged",
+        "restored": f"{stage}: restored from the cache of earlier runs",
+    }[outcome]
+    say(message)
+    log(message)
+    return outcome
+
+
+def reproduce(stage: str, *, environment: Mapping[str, str], log: Callable[[str], None]) -> str:
+    """Runs DVC for one stage in a process group of its own; its output goes to the terminal and to `log`.
+
+    Raises:
+        StageFailedError: the stage or DVC failed.
+    """
+    failure.clear(stage)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "--single-item", stage],
+        env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output = _follow(process, log)
+        exit_code = process.wait()
+    except BaseException:  # Ctrl-C, a cancelled flow run: nothing of ours may go on writing
+        _stop_group(process)
+        raise
+    if exit_code:
+        raise _explain(stage, output, exit_code)
+    return output.outcome
+
+
+def say(line: str) -> None:
+    """One line on the terminal, in step with what stages print there."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> StageOutput:
+    assert process.stdout is not None
+    output = StageOutput(echo=_echo, log=log)
+    while chunk := os.read(process.stdout.fileno(), _CHUNK_BYTES):
+        output.feed(chunk)
+    output.close()
+    return output
+
+
+def _echo(chunk: bytes) -> None:
+    sys.stderr.buffer.write(chunk)
+    sys.stderr.buffer.flush()
+
+
+def _stop_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends DVC and the stage's command together, politely first."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=_GRACE_S)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _explain(stage: str, output: StageOutput, exit_code: int) -> StageFailedError:
+    recorded = failure.read(stage)
+    if recorded:
+        return StageFailedError(stage, recorded.message, can_retry=recorded.can_retry, is_shown=True)
+    said = "\n".join(output.errors) or f"exit code {exit_code}"
+    if _BUSY.search(said):
+        return StageFailedError(
+            stage,
+            f"DVC is busy with another command in this workspace; wait for it to end.\n{said}",
+            can_retry=True,
+        )
+    return StageFailedError(
+        stage,
+        f"the stage ended without a word (killed, or out of memory?).\n{said}\n"
+        "Finished work is kept: run the same command again to go on.",
+        can_retry=False,
+    )
+
+
+def _api_logger() -> Callable[[str], None]:
+    """Logs lines to the task run in Prefect, and only there: the terminal has them already."""
+    if TaskRunContext.get() is None:
+        return logging.getLogger(__name__).debug
+    logger = logging.getLogger("miras.stage_output")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(APILogHandler())
+    return logger.info
