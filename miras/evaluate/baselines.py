@@ -51,7 +51,6 @@ def predict_baselines(held_out: HeldOutSet, *, seed: int) -> list[Prediction]:
         for benchmark, dialogues in held_out.benchmarks.items()
         for name in BASELINES
         for dialogue in dialogues
-        if dialogue.kind != "vqa"
     ]
 
 

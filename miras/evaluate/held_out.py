@@ -17,7 +17,7 @@ from miras.files import read_records
 from miras.paths import Paths
 
 DIALOGUE_KINDS = ("prist",)
-QUERY_KINDS = ("semantic", "referring", "vqa")  # captions have no single right answer
+QUERY_KINDS = ("semantic", "referring")  # vqa and captions have no single right wording
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,6 @@ def question_rows(tables: dict[str, list[Row]]) -> list[dict[str, Any]]:
             "no_target_accuracy",
             "no_target",
         ),
-        ("needs words only (VQA): answer equals the reference", tables["vqa"], "accuracy", "samples"),
     ]
     return [
         {"name": name, "samples": rows[0][count], "scores": {row["model"]: row[column] for row in rows}}

@@ -14,7 +14,7 @@ from miras.dialogue.rendering import phrases_in
 from miras.evaluate.baselines import BASELINES
 from miras.evaluate.mask_metrics import MaskSample, bootstrap, compare, share_at_least, summarize
 from miras.evaluate.records import Prediction
-from miras.evaluate.text_metrics import normalized, same_phrases, score_texts
+from miras.evaluate.text_metrics import same_phrases, score_texts
 
 Row = dict[str, Any]
 COUNTS = {"samples", "pictures", "missing_masks", "no_target"}
@@ -44,7 +44,7 @@ def score_masks(predictions: Iterable[Prediction]) -> list[Scored]:
     return [
         Scored(prediction, _compare(prediction))
         for prediction in predictions
-        if prediction.is_last and prediction.kind != "vqa" and not _unscorable(prediction)
+        if prediction.is_last and not _unscorable(prediction)
     ]
 
 
@@ -175,21 +175,6 @@ def text_rows(predictions: Sequence[Prediction]) -> list[Row]:
     return rows
 
 
-def vqa_rows(predictions: Sequence[Prediction]) -> list[Row]:
-    """Share of VQA answers equal to the reference, case, articles and punctuation apart."""
-    questions = [prediction for prediction in predictions if prediction.kind == "vqa"]
-    return [
-        {
-            **name,
-            "samples": len(group),
-            "accuracy": round(
-                100 * sum(normalized(p.answer) == normalized(p.reference) for p in group) / len(group), 2
-            ),
-        }
-        for name, group in _grouped(questions, lambda p: {"model": p.model})
-    ]
-
-
 # Headline name -> (table, what names its row, column). Absent rows give no headline.
 HEADLINES: dict[str, tuple[str, dict[str, str], str]] = {
     **{
@@ -222,7 +207,6 @@ HEADLINES: dict[str, tuple[str, dict[str, str], str]] = {
         for column in ("ciou", "giou", "no_target_accuracy")
     },
     "queries_stage1_ciou": ("masks", {"benchmark": "queries", "model": "stage1"}, "ciou"),
-    "vqa_accuracy": ("vqa", {"model": "stage2"}, "accuracy"),
 }
 
 
@@ -252,7 +236,6 @@ def scores_document(
         "precision_at_threshold": threshold_rows(scored),
         "outcomes": outcome_rows(scored),
         "text": text_rows(predictions),
-        "vqa": vqa_rows(predictions),
     }
     return {**headlines(tables), "tables": tables}
 

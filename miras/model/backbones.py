@@ -22,6 +22,7 @@ from miras.dialogue import masks
 from miras.dialogue.records import Dialogue, Picture, Region
 from miras.errors import ConfigError, DataError, ServiceUnavailableError
 from miras.files import finished_folder, read_records, write_json
+from miras.model.allocator import keep_freed_memory
 from miras.model.config import BackbonesConfig, Mini, Public
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
 from miras.model.pretraining import DenseBatch, DenseSource, MiniEncoders, pretrain
@@ -54,6 +55,7 @@ def run(*, paths: Paths, work: Path, backbones: BackbonesConfig) -> None:
 
 def make_mini(folder: Path, mini: Mini, paths: Paths) -> None:
     """Trains the tokenizer and the mini encoders and writes them in the form of public weights."""
+    keep_freed_memory()
     torch.manual_seed(mini.pretraining.seed)
     torch.set_flush_denormal(True)
     tokenizer = train_tokenizer(dialogue_texts(paths), vocabulary=mini.language.vocabulary)

@@ -19,6 +19,7 @@ from torch import Tensor
 from miras.dialogue.records import Picture
 from miras.errors import DataError
 from miras.files import finished_file, finished_folder, read_records, write_json
+from miras.model.allocator import keep_freed_memory
 from miras.model.config import FeaturesConfig
 from miras.model.vision import PictureFeatures, VisionEncoders
 from miras.model.weights import Backbones
@@ -42,6 +43,7 @@ def run(*, paths: Paths, work: Path, features: FeaturesConfig) -> None:
     """Writes `paths.features`."""
     backbones = Backbones(Path(paths.backbones))
     encoders = backbones.encoders()
+    keep_freed_memory()
     torch.set_flush_denormal(True)
     pictures = list(read_records(paths.picture_table, Picture))
     shards: dict[str, list[str]] = {}

@@ -16,6 +16,7 @@ from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 from miras.dialogue.records import Dialogue, Region
 from miras.files import finished_folder, read_records, write_json
 from miras.launch.local import LocalLaunch, read_local_launch, run_workers
+from miras.model.allocator import keep_freed_memory
 from miras.model.config import NetworkConfig
 from miras.model.features import FeatureStore
 from miras.model.network import MirasNetwork
@@ -63,6 +64,7 @@ def run_worker(
     name: str, *, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig, launch: LocalLaunch
 ) -> None:
     """One training process; the main one leaves the weights in `work/finished`."""
+    keep_freed_memory()
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     accelerator = make_accelerator(config, launch)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from miras.dialogue.records import Region
 from miras.errors import DataError
 from miras.evaluate.records import Prediction
 from miras.evaluate.stage import PASSES, fingerprint
-from miras.files import read_records
+from miras.files import read_records, write_records
 from miras.paths import Paths
 
 from .conftest import evaluate, make_config, scripted_models
@@ -31,7 +32,7 @@ def test_the_stage_writes_all_that_the_graph_promises(evaluated: Paths) -> None:
     for name in galleries:
         with Image.open(folder / "galleries" / name) as picture:
             assert picture.width > 600
-    assert len(list(read_records(evaluated.predictions, Prediction))) == sum((12, 12, 4, 16) * 2) + 12 + 16 + 3 * 16
+    assert len(list(read_records(evaluated.predictions, Prediction))) == sum((12, 12, 4, 12) * 2) + 12 + 12 + 3 * 16
 
 
 def test_curves_have_one_column_per_model_and_history(evaluated: Paths) -> None:
@@ -78,7 +79,9 @@ def test_changed_weights_change_the_fingerprint(paths: Paths) -> None:
 
 
 def test_a_source_without_masks_is_refused_with_the_reason(paths: Paths) -> None:
+    regions = [region.model_copy(update={"mask": None}) for region in read_records(paths.checked_regions, Region)]
+    write_records(paths.checked_regions, regions)
     lines = paths.split_dialogues("test").read_text().splitlines()
-    paths.split_dialogues("test").write_text("".join(line + "\n" for line in lines if '"vqa"' in line))
+    paths.split_dialogues("test").write_text("".join(line + "\n" for line in lines if '"prist"' in line))
     with pytest.raises(DataError, match="none of the chosen questions points at a region with a mask"):
         evaluate(paths, scripted_models())
