@@ -22,6 +22,7 @@ from miras.dialogue import masks
 from miras.dialogue.records import Dialogue, Picture, Region
 from miras.errors import ConfigError, DataError, ServiceUnavailableError
 from miras.files import finished_folder, read_records, write_json
+from miras.metrics_log import METRICS
 from miras.model.allocator import keep_freed_memory
 from miras.model.config import BackbonesConfig, Mini, Public
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
@@ -43,17 +44,16 @@ def run(*, paths: Paths, work: Path, backbones: BackbonesConfig) -> None:
         ConfigError: not exactly one of `backbones.mini` and `backbones.public` is given.
         DataError: public weights are missing or are not what they should be.
     """
-    del work  # a few minutes at most: made in one go
     if (backbones.mini is None) == (backbones.public is None):
         raise ConfigError("params.yaml: backbones: give exactly one of `mini` and `public`; set the other to null.")
     with finished_folder(Path(paths.backbones)) as folder:
         if backbones.mini is not None:
-            make_mini(folder, backbones.mini, paths)
+            make_mini(folder, backbones.mini, paths, work)
         elif backbones.public is not None:
             pin_public(folder, backbones.public)
 
 
-def make_mini(folder: Path, mini: Mini, paths: Paths) -> None:
+def make_mini(folder: Path, mini: Mini, paths: Paths, work: Path) -> None:
     """Trains the tokenizer and the mini encoders and writes them in the form of public weights."""
     keep_freed_memory()
     torch.manual_seed(mini.pretraining.seed)
@@ -62,7 +62,8 @@ def make_mini(folder: Path, mini: Mini, paths: Paths) -> None:
     llava, convnext, sam = build_llava(mini, tokenizer), build_convnext(mini), build_sam(sam_shape(mini.sam))
     source = rendered_source(mini) if mini.pretraining.pictures == "rendered" else train_split_source(mini, paths)
     model = MiniEncoders(mini, clip=llava.model.vision_tower, convnext=convnext, sam=sam, source=source)
-    figures = pretrain(model, source, mini=mini, metrics=folder / "metrics.jsonl")
+    figures = pretrain(model, source, mini=mini, work=work)
+    shutil.copyfile(work / METRICS, folder / METRICS)
     logger.info("mini encoders trained %s", " ".join(f"{k}={v:.3f}" for k, v in figures.items()))
     save_mini(folder, llava=llava, convnext=convnext, tokenizer=tokenizer)
     save_file(model.mining.state_dict(), folder / MINING)
@@ -98,25 +99,22 @@ def rendered_source(mini: Mini) -> DenseSource:
     """Endless rendered scenes, other ones than any data set's."""
     size, count = mini.sam.image_size_px, mini.pretraining.batch_size
 
-    def batches() -> Iterator[DenseBatch]:
-        seed = PRETRAINING_SEED_OFFSET + mini.pretraining.seed * 1_000_000_000
-        while True:
-            rendered = [scenes.render_scene(seed + i, size_px=size) for i in range(count)]
-            labels = [scenes.dense_labels(scene) for scene in rendered]
-            yield DenseBatch(
-                pictures=[Image.fromarray(scene.pixels) for scene in rendered],
-                maps={
-                    "part": np.stack([label.part for label in labels]).astype(np.int64),
-                    "category": np.stack([label.category for label in labels]).astype(np.int64),
-                    "colour": np.stack([label.colour for label in labels]).astype(np.int64),
-                    "text": np.stack([label.text for label in labels]).astype(np.int64),
-                },
-                instance=np.stack([label.instance for label in labels]).astype(np.int64),
-            )
-            seed += count
+    def batch(step: int) -> DenseBatch:
+        first = PRETRAINING_SEED_OFFSET + mini.pretraining.seed * 1_000_000_000 + step * count
+        rendered = [scenes.render_scene(first + number, size_px=size) for number in range(count)]
+        labels = [scenes.dense_labels(scene) for scene in rendered]
+        maps = {
+            name: np.stack([getattr(label, name) for label in labels]).astype(np.int64)
+            for name in ("part", "category", "colour", "text", "instance")
+        }
+        return DenseBatch(
+            pictures=[Image.fromarray(scene.pixels) for scene in rendered],
+            instance=maps.pop("instance"),
+            maps=maps,
+        )
 
     return DenseSource(
-        batches(),
+        batch,
         {
             "part": 1 + len(scenes.ALL_PARTS),
             "category": 1 + len(scenes.CATEGORIES),
@@ -143,19 +141,18 @@ def train_split_source(mini: Mini, paths: Paths) -> DenseSource:
         _painted(pictures[image_id], group, names, size=size, folder=paths.pictures)
         for image_id, group in sorted(regions.items())
     ]
-    generator = np.random.default_rng(mini.pretraining.seed)
 
-    def batches() -> Iterator[DenseBatch]:
-        while True:
-            numbers = generator.integers(len(samples), size=mini.pretraining.batch_size)
-            chosen = [_jittered(samples[number], generator) for number in numbers]
-            yield DenseBatch(
-                pictures=[Image.fromarray(pixels) for pixels, _, _ in chosen],
-                maps={"category": np.stack([category for _, category, _ in chosen])},
-                instance=np.stack([instance for _, _, instance in chosen]),
-            )
+    def batch(step: int) -> DenseBatch:
+        generator = np.random.default_rng((mini.pretraining.seed, step))
+        numbers = generator.integers(len(samples), size=mini.pretraining.batch_size)
+        chosen = [_jittered(samples[number], generator) for number in numbers]
+        return DenseBatch(
+            pictures=[Image.fromarray(pixels) for pixels, _, _ in chosen],
+            maps={"category": np.stack([category for _, category, _ in chosen])},
+            instance=np.stack([instance for _, _, instance in chosen]),
+        )
 
-    return DenseSource(batches(), {"category": 1 + len(names)})
+    return DenseSource(batch, {"category": 1 + len(names)})
 
 
 def _jittered(

@@ -8,8 +8,7 @@ Letters: B pictures, s side of the grid of points, K classes of a map, D prompt 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionModel, ConvNextModel
 
+from miras.files import finished_file
+from miras.metrics_log import METRICS, MetricsLog
 from miras.model import losses
 from miras.model.config import Mini
 from miras.model.decoder import decode_masks
@@ -38,6 +39,7 @@ from miras.model.vision import (
 from miras.model.weights import Sam
 from miras.progress import progress
 
+CHECKPOINT, CHECKPOINT_EVERY = "checkpoint.pt", 100
 WARM_UP_STEPS = 50
 CENTRE_WEIGHT = 2.0
 FOREGROUND_WEIGHT = 0.5
@@ -59,9 +61,10 @@ class DenseBatch:
 
 @dataclass(frozen=True)
 class DenseSource:
-    """Endless batches, and the number of classes of each map, background included."""
+    """Batches without end, and the number of classes of each map, background included."""
 
-    batches: Iterator[DenseBatch]
+    batch: Callable[[int], DenseBatch]
+    """The batch of a step, always the same one."""
     num_classes: Mapping[str, int]
 
 
@@ -123,52 +126,83 @@ class DenseHead(nn.Sequential):
         super().__init__(nn.Conv2d(width, CELLS * CELLS * outputs, 1), nn.PixelShuffle(CELLS))
 
 
-def pretrain(model: MiniEncoders, source: DenseSource, *, mini: Mini, metrics: Path) -> dict[str, float]:
-    """Trains the encoders in place; writes a metrics line every 20 steps; returns the last figures."""
+def pretrain(model: MiniEncoders, source: DenseSource, *, mini: Mini, work: Path) -> dict[str, float]:
+    """Trains the encoders in place; goes on from the checkpoint in `work` if there is one.
+
+    Writes `metrics.jsonl` in `work`; returns the last figures.
+    """
     config = mini.pretraining
-    decoding = [*model.mask_decoder.parameters(), *model.name_head.parameters()]
-    encoding = [value for name, value in model.named_parameters() if not name.startswith(("mask_decoder", "name_head"))]
-    groups: list[dict[str, Any]] = [{"params": encoding}]
-    groups += [{"params": decoding, "lr": DECODER_RATE * config.learning_rate}]
-    optimiser = torch.optim.AdamW(
-        groups,
-        lr=config.learning_rate,
-        betas=(0.9, 0.99),
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: warm_up_decay(step, warm_up_steps=WARM_UP_STEPS, steps=config.steps, flat_share=0.4),
-    )
-    dice = np.random.default_rng(config.seed)
-    bar = progress(range(config.steps), name="mini encoders", unit="step")
+    optimiser = torch.optim.AdamW(parameter_groups(model, config.learning_rate), betas=(0.9, 0.99), fused=True)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    done = load_checkpoint(work / CHECKPOINT, model, optimiser)
+    log = MetricsLog(work / METRICS, keep_until=done)
     figures: dict[str, float] = {}
-    with metrics.open("w", encoding="utf-8") as lines:
-        for step in bar:
-            batch = next(source.batches)
-            names, named = named_masks(batch, model.classes, side=model.mask_side, dice=dice)
-            token_logits, pixel_logits, mask_logits = model(batch.pictures, names)
-            token_loss, told = dense_objective(token_logits, batch, model.classes)
-            pixel_loss, seen = dense_objective(pixel_logits, batch, model.classes)
-            bce, overlap = losses.mask_bce(mask_logits, named), losses.mask_dice(mask_logits, named)
-            loss = token_loss + pixel_loss + losses.BCE_WEIGHT * bce + losses.DICE_WEIGHT * overlap
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            if step % 20 == 0 or step == config.steps - 1:
-                figures = {
-                    "loss": loss.item(),
-                    "named_dice": 1 - overlap.item(),
-                    **{f"token_{name}": value for name, value in told.items()},
-                    **{f"pixel_{name}": value for name, value in seen.items()},
-                }
-                rounded = {name: round(value, 4) for name, value in figures.items()}
-                lines.write(json.dumps({"step": step, "samples": (step + 1) * config.batch_size, **rounded}) + "\n")
-                lines.flush()
-                bar.set_postfix_str(f"loss {figures['loss']:.3f}", refresh=False)
+    bar = progress(total=config.steps, name="mini encoders", unit="step")
+    bar.update(done)
+    for step in range(done, config.steps):
+        factor = warm_up_decay(step, warm_up_steps=WARM_UP_STEPS, steps=config.steps, flat_share=0.4)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        figures = _step(model, optimiser, source, seed=config.seed, step=step)
+        log.add(figures, step=step, samples=(step + 1) * config.batch_size)
+        log.write(force=step + 1 == config.steps)
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            save_checkpoint(work / CHECKPOINT, model, optimiser, step=step + 1)
+        bar.set_postfix_str(f"loss {figures['loss']:.2f}", refresh=False)
+        bar.update(1)
+    bar.close()
     return figures
+
+
+def parameter_groups(model: MiniEncoders, learning_rate: float) -> list[dict[str, Any]]:
+    """The encoders' parameters, and the decoder's at a lower rate."""
+    groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+    for name, value in model.named_parameters():
+        groups[name.startswith(("mask_decoder", "name_head"))].append(value)
+    return [
+        {"params": groups[False], "lr": learning_rate},
+        {"params": groups[True], "lr": DECODER_RATE * learning_rate},
+    ]
+
+
+def _step(
+    model: MiniEncoders, optimiser: torch.optim.Optimizer, source: DenseSource, *, seed: int, step: int
+) -> dict[str, float]:
+    """One optimiser step; its loss and how well each side tells the classes."""
+    batch = source.batch(step)
+    dice = np.random.default_rng((seed, step))
+    names, named = named_masks(batch, model.classes, side=model.mask_side, dice=dice)
+    token_logits, pixel_logits, mask_logits = model(batch.pictures, names)
+    token_loss, told = dense_objective(token_logits, batch, model.classes)
+    pixel_loss, seen = dense_objective(pixel_logits, batch, model.classes)
+    bce, overlap = losses.mask_bce(mask_logits, named), losses.mask_dice(mask_logits, named)
+    loss = token_loss + pixel_loss + losses.BCE_WEIGHT * bce + losses.DICE_WEIGHT * overlap
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    return {
+        "loss": loss.item(),
+        "named_dice": 1 - overlap.item(),
+        **{f"token_{name}": value for name, value in told.items()},
+        **{f"pixel_{name}": value for name, value in seen.items()},
+    }
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, *, step: int) -> None:
+    """Writes the state after `step` steps, aside and then moved."""
+    with finished_file(path) as aside:
+        torch.save({"step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}, aside)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """Restores the last state, if there is one; returns the steps done."""
+    if not path.exists():
+        return 0
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(stored["model"])
+    optimiser.load_state_dict(stored["optimiser"])
+    return int(stored["step"])
 
 
 def named_masks(

@@ -16,6 +16,7 @@ from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 from miras.dialogue.records import Dialogue, Region
 from miras.files import finished_folder, read_records, write_json
 from miras.launch.local import LocalLaunch, read_local_launch, run_workers
+from miras.metrics_log import METRICS
 from miras.model.allocator import keep_freed_memory
 from miras.model.config import NetworkConfig
 from miras.model.features import FeatureStore
@@ -26,7 +27,7 @@ from miras.model.weights import Backbones, load_trained
 from miras.paths import Paths
 from miras.train.collate import Collator
 from miras.train.config import TrainConfig
-from miras.train.loop import METRICS, TrainingData, accumulation_rounds, train
+from miras.train.loop import TrainingData, accumulation_rounds, train
 from miras.train.mixture import Mixture
 
 

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 
 from miras.errors import ConfigError, DataError, TrainingDivergedError
 from miras.launch.local import LocalLaunch
+from miras.metrics_log import METRICS
 from miras.model.responder import Responder
 from miras.paths import Paths
 from miras.train import stage
 from miras.train.checkpoint import FILE, Checkpoint
-from miras.train.loop import METRICS
 from miras.train.stage import run_worker
 from tests.unit.model.tiny_network import network_config
 from tests.unit.train.workspace import build_workspace, train_config
@@ -50,7 +50,7 @@ def metrics(work: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(autouse=True)
 def _every_step_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miras.train.loop.LOG_EVERY_S", 0.0)
+    monkeypatch.setattr("miras.metrics_log.LOG_EVERY_S", 0.0)
 
 
 def test_a_stopped_and_resumed_run_gives_the_losses_of_one_that_was_not_stopped(
