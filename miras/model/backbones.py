@@ -16,7 +16,6 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
-from safetensors.torch import save_file
 
 from miras.dialogue import masks
 from miras.dialogue.records import Dialogue, Picture, Region
@@ -28,7 +27,7 @@ from miras.model.config import BackbonesConfig, Mini, Public
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
 from miras.model.pretraining import DenseBatch, DenseSource, MiniEncoders, pretrain
 from miras.model.vision import frame
-from miras.model.weights import MINING, SAM_SHAPES, build_sam, load_sam, save_sam, write_manifest
+from miras.model.weights import SAM_SHAPES, build_sam, load_sam, write_manifest
 from miras.paths import Paths
 from miras.sources import scenes
 
@@ -65,23 +64,8 @@ def make_mini(folder: Path, mini: Mini, paths: Paths, work: Path) -> None:
     figures = pretrain(model, source, mini=mini, work=work)
     shutil.copyfile(work / METRICS, folder / METRICS)
     logger.info("mini encoders trained %s", " ".join(f"{k}={v:.3f}" for k, v in figures.items()))
-    save_mini(folder, llava=llava, convnext=convnext, tokenizer=tokenizer)
-    save_file(model.mining.state_dict(), folder / MINING)
-    save_sam(sam, folder / "sam.pth")
+    save_mini(folder, mini, tokenizer=tokenizer, llava=llava, convnext=convnext, sam=sam, mining=model.mining)
     write_json(folder / "summary.json", {name: round(value, 4) for name, value in figures.items()})
-    write_manifest(
-        folder,
-        {
-            "kind": "mini",
-            "llava": "llava",
-            "convnext": "convnext",
-            "convnext_image_size_px": mini.convnext.image_size_px,
-            "convnext_grid": mini.convnext.grid,
-            "sam": "sam.pth",
-            "sam_shape": sam_shape(mini.sam).model_dump(),
-        },
-        parts={"llava": folder / "llava", "convnext": folder / "convnext", "sam": folder / "sam.pth"},
-    )
 
 
 def dialogue_texts(paths: Paths) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -19,7 +20,8 @@ from transformers import (
 
 from miras.dialogue.rendering import IMAGE, OBJ, SEG
 from miras.model.config import Mini, MiniSam
-from miras.model.weights import SamShape
+from miras.model.mining import PatchMining
+from miras.model.weights import MINING, Sam, SamShape, save_sam, write_manifest
 
 END, PADDING = "</s>", "<pad>"
 
@@ -105,12 +107,30 @@ def sam_shape(mini: MiniSam) -> SamShape:
 
 def save_mini(
     folder: Path,
+    mini: Mini,
     *,
+    tokenizer: PreTrainedTokenizerFast,
     llava: LlavaForConditionalGeneration,
     convnext: ConvNextModel,
-    tokenizer: PreTrainedTokenizerFast,
+    sam: Sam,
+    mining: PatchMining,
 ) -> None:
-    """Writes `llava/` (with its tokenizer) and `convnext/` as transformers saves them."""
+    """Writes mini backbones in the form of public ones, with their manifest."""
     llava.save_pretrained(folder / "llava")
     tokenizer.save_pretrained(folder / "llava")
     convnext.save_pretrained(folder / "convnext")
+    save_sam(sam, folder / "sam.pth")
+    save_file(mining.state_dict(), folder / MINING)
+    write_manifest(
+        folder,
+        {
+            "kind": "mini",
+            "llava": "llava",
+            "convnext": "convnext",
+            "convnext_image_size_px": mini.convnext.image_size_px,
+            "convnext_grid": mini.convnext.grid,
+            "sam": "sam.pth",
+            "sam_shape": sam_shape(mini.sam).model_dump(),
+        },
+        parts={"llava": folder / "llava", "convnext": folder / "convnext", "sam": folder / "sam.pth"},
+    )

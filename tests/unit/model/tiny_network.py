@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from miras.files import write_json
 from miras.model.config import Mini, NetworkConfig
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
 from miras.model.mining import PatchMining
-from miras.model.weights import MINING, Backbones, build_sam, save_sam, write_manifest
+from miras.model.weights import Backbones, build_sam
 
 TEXTS = [
     "what is the red mug on the left",
@@ -80,22 +77,6 @@ def write_backbones(folder: Path, mini: Mini) -> Backbones:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(TEXTS, vocabulary=mini.language.vocabulary)
     llava, convnext, sam = build_llava(mini, tokenizer), build_convnext(mini), build_sam(sam_shape(mini.sam))
-    save_mini(folder, llava=llava, convnext=convnext, tokenizer=tokenizer)
     mining = PatchMining(low_width=mini.clip.width, high_width=sum(mini.convnext.widths))
-    save_file(mining.state_dict(), folder / MINING)
-    save_sam(sam, folder / "sam.pth")
-    write_json(folder / "shapes.json", json.loads(mini.model_dump_json()))
-    write_manifest(
-        folder,
-        {
-            "kind": "mini",
-            "llava": "llava",
-            "convnext": "convnext",
-            "convnext_image_size_px": mini.convnext.image_size_px,
-            "convnext_grid": mini.convnext.grid,
-            "sam": "sam.pth",
-            "sam_shape": sam_shape(mini.sam).model_dump(),
-        },
-        parts={"llava": folder / "llava", "convnext": folder / "convnext", "sam": folder / "sam.pth"},
-    )
+    save_mini(folder, mini, tokenizer=tokenizer, llava=llava, convnext=convnext, sam=sam, mining=mining)
     return Backbones(folder)
