@@ -20,6 +20,10 @@ MARKERS = (OBJ, SEG, IMAGE)
 _GROUP = re.compile(r"\[OBJ\]((?:(?!\[OBJ\]).)*?)\[SEG\]", re.DOTALL)
 
 
+# Generated text has a space after every marker, also before punctuation.
+_SPACE_BEFORE_STOP = re.compile(r" ([.,;:!?])")
+
+
 def render_answer(turn: Turn, phrases: Mapping[str, str]) -> str:
     """The answer with each slot written as `[OBJ]phrase[SEG]`.
 
@@ -58,4 +62,4 @@ def plain_text(answer: str) -> str:
     """The answer as a person reads it: markers dropped, phrases kept."""
     for marker in MARKERS:
         answer = answer.replace(marker, " " if marker == IMAGE else "")
-    return " ".join(answer.split())
+    return _SPACE_BEFORE_STOP.sub(r"\1", " ".join(answer.split()))

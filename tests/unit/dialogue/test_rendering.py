@@ -35,3 +35,4 @@ def test_markers_without_partner_are_dropped(answer: str, text: str, phrases: tu
 
 def test_plain_text_keeps_words_and_drops_markers() -> None:
     assert plain_text("<image> Here: [OBJ]red  mug[SEG].") == "Here: red mug."
+    assert plain_text("The [OBJ] red mug[SEG] , see [OBJ] it[SEG] .") == "The red mug, see it."
