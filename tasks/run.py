@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from miras.errors import MirasError
 from miras.files import disk_errors
 from miras.stages import STAGES
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(package).setLevel(logging.INFO)
     failure.clear(name)
     try:
-        with stopped_with_its_starters(), _failure_recorded(name), _own_lock(name):
+        # Log lines go above a moving bar, not into it.
+        with logging_redirect_tqdm(), stopped_with_its_starters(), _failure_recorded(name), _own_lock(name):
             run_stage(name)
     except MirasError as error:
         print(error, file=sys.stderr)
