@@ -27,6 +27,7 @@ from tasks.pipeline_run import PipelineRun
 
 _GRACE_S = 20.0
 _BUSY = re.compile(r"is busy|Unable to acquire lock")
+_MISSING = re.compile(r"failed to reproduce '[^']*': \[Errno 2\] No such file or directory: '([^']+)'")
 _CHUNK_BYTES = 65536
 
 
@@ -144,6 +145,14 @@ def _explain(stage: str, output: StageOutput, exit_code: int) -> StageFailedErro
             stage,
             f"DVC is busy with another command in this workspace; wait for it to end.\n{said}",
             can_retry=True,
+        )
+    missing = _MISSING.search(said)
+    if missing:
+        return StageFailedError(
+            stage,
+            f"{missing[1]} is not there, and dvc.yaml says that {stage} reads it. Put it there, or name another in "
+            "params.yaml (for your own pictures: ingest.watched, ingest.annotations, ingest.pictures).",
+            can_retry=False,
         )
     return StageFailedError(
         stage,

@@ -20,6 +20,9 @@ class IngestConfig(Section):
     """coco: the annotation file; labelme: the folder of *.json, with its subfolders; scenes: unused."""
     pictures: str
     """Folder of the pictures; "" looks beside the annotations; scenes: unused."""
+    watched: str = Field(min_length=1)
+    """File or folder that DVC watches: when it changes, the source is read again. Your own folder; for scenes the
+    code that renders them."""
     max_pictures: int = Field(gt=0)
     """Stop after this many pictures (scenes: how many to render)."""
     scene_size_px: int = Field(gt=0)

@@ -53,6 +53,13 @@ def test_a_missing_input_is_named(toy: Path) -> None:
         dependency_hashes("last")
 
 
+def test_an_input_that_the_user_must_bring_is_named_when_it_is_not_there(toy: Path) -> None:
+    (toy / "mode.txt").unlink()
+    error = fails("first")
+    assert "mode.txt is not there, and dvc.yaml says that first reads it" in str(error)
+    assert not error.can_retry
+
+
 def test_a_stage_runs_once_and_its_output_is_shown(toy: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     lines: list[str] = []
     assert [run("first", lines), run("first")] == ["done", "unchanged"]

@@ -38,6 +38,7 @@ class Workspace:
             "source": "coco",
             "annotations": str(self.folder / "annotations.json"),
             "pictures": "",
+            "watched": "miras",
             "max_pictures": 100,
             "scene_size_px": 128,
             "seed": 0,
@@ -222,7 +223,14 @@ def test_a_missing_folder_of_pictures_is_named(workspace: Workspace) -> None:
 
 
 def test_a_source_of_ones_own_must_name_its_annotations() -> None:
-    values = {"source": "coco", "annotations": "", "pictures": "", "max_pictures": 1, "scene_size_px": 64}
+    values = {
+        "source": "coco",
+        "annotations": "",
+        "pictures": "",
+        "watched": "miras",
+        "max_pictures": 1,
+        "scene_size_px": 64,
+    }
     values |= {"seed": 0, "max_rejected_share": 0.1, "max_megapixels": 1, "ignore_categories": []}
     with pytest.raises(ConfigError, match="source coco needs `annotations`"):
         parse_sections({"ingest": values}, {"ingest": IngestConfig}, source="params.yaml")
