@@ -93,7 +93,8 @@ def _experiment(client: MlflowClient) -> str:
     local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
     place = (workspace() / "mlartifacts").as_uri() if local else None  # a server knows its own place
     try:
-        return str(client.create_experiment(experiment_name(), artifact_location=place))
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page opens in its view for chat apps
+        return str(client.create_experiment(experiment_name(), artifact_location=place, tags=kind))
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
