@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow deploy undeploy ui stop sync clean
+.PHONY: help install run test deploy undeploy ui stop sync clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,9 +47,6 @@ test: $(STAMP) ## lint, types, import rules, unit, contract and flow tests
 	mypy
 	lint-imports
 	python -m pytest tests/contracts tests/unit tests/flows -m "not slow and not gpu"
-
-test-slow: $(STAMP) ## tests that need services or minutes
-	python -m pytest tests -m slow
 
 deploy: $(STAMP) ## Prefect server, worker and the deployment: `prefect deployment run train-miras`
 	python -m tasks.services deploy
