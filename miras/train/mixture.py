@@ -41,7 +41,7 @@ class Mixture:
         missing = [kind for kind in self.kinds if not by_kind[kind]]
         if missing:
             raise DataError(
-                f"the mixture wants dialogues of kind {', '.join(missing)}, but the split has none. "
+                f"the mixture wants dialogues of kind {', '.join(missing)}, but there are none to train on. "
                 "Set their weight to 0 or generate some (params.yaml: generate)."
             )
         total = sum(weights[kind] for kind in self.kinds)

@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 
-from miras.dialogue.records import Dialogue, Region
+from miras.dialogue.records import Dialogue, Region, Split
+from miras.errors import DataError
 from miras.files import finished_folder, read_records, write_json
 from miras.launch.local import LocalLaunch, read_local_launch, run_workers
 from miras.metrics_log import METRICS
@@ -116,13 +117,17 @@ def training_data(paths: Paths, config: TrainConfig, *, builder: RowBuilder, bac
     return TrainingData(mixture, collator, watched.rows(range(config.validation_rows)))
 
 
-def _mixture(paths: Paths, split: str, config: TrainConfig) -> Mixture:
-    return Mixture(
-        read_records(paths.split_dialogues(split), Dialogue),
-        weights=config.mixture,
-        dialogues_per_row=config.dialogues_per_row,
-        seed=config.seed,
-    )
+def _mixture(paths: Paths, split: Split, config: TrainConfig) -> Mixture:
+    """Rows of one split. A small validation split may lack a kind and is watched without it; training may not."""
+    dialogues = list(read_records(paths.split_dialogues(split), Dialogue))
+    kinds = {dialogue.kind for dialogue in dialogues}
+    weights = {kind: weight for kind, weight in config.mixture.items() if split == "train" or kind in kinds}
+    if not any(weights.values()):
+        raise DataError(
+            f"{paths.split_dialogues(split)}: no dialogue of a kind that the mixture wants "
+            f"({', '.join(config.mixture)}). Add pictures or raise split.val_share."
+        )
+    return Mixture(dialogues, weights=weights, dialogues_per_row=config.dialogues_per_row, seed=config.seed)
 
 
 def _store(network: MirasNetwork, folder: Path) -> None:

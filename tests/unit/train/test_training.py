@@ -130,6 +130,17 @@ def test_a_kind_without_dialogues_is_refused(paths: Paths, tmp_path: Path) -> No
         run(paths, tmp_path / "missing", mixture={"caption": 1.0})
 
 
+def test_a_validation_split_without_a_kind_is_watched_without_it(tmp_path: Path) -> None:
+    paths = build_workspace(tmp_path / "workspace", pictures=3)
+    validation = paths.split_dialogues("val")
+    kept = [line for line in validation.read_text().splitlines(keepends=True) if '"kind":"vqa"' not in line]
+    validation.write_text("".join(kept))
+    assert "val_total" in run(paths, tmp_path / "work", steps=3)[-1]
+    validation.write_text("")
+    with pytest.raises(DataError, match=r"val\.jsonl: no dialogue of a kind that the mixture wants"):
+        run(paths, tmp_path / "other", steps=3)
+
+
 def test_a_damaged_checkpoint_is_named(paths: Paths, tmp_path: Path) -> None:
     work = tmp_path / "damaged"
     run(paths, work, steps=2)
