@@ -34,6 +34,8 @@ def prepare() -> None:
     """Sets what is missing in this process's environment; what the user set stays."""
     for name, value in {**NO_TELEMETRY, **DEFAULTS}.items():
         os.environ.setdefault(name, value)
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed says at every import that it had to guess
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri == DEFAULTS["MLFLOW_TRACKING_URI"]:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{workspace() / 'mlflow.db'}"

@@ -1,17 +1,28 @@
-"""`make run PRESET=NAME`: presets/NAME.yaml becomes params.yaml, unless that would lose your changes."""
+"""`make run PRESET=NAME`: presets/NAME.yaml becomes params.yaml, unless that would lose your changes.
+
+`PRESET=tiny+segllm` lays a network, presets/network/segllm.yaml, over a preset: its settings replace those of the same
+name, all others stay.
+"""
 
 from __future__ import annotations
 
 import difflib
+import io
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from itertools import product
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
 
 from miras.errors import ConfigError, MirasError
 from miras.files import finished_file
 from tasks import params
 
 PRESETS = Path("presets")
+NETWORKS = PRESETS / "network"
 
 
 def apply(name: str) -> None:
@@ -20,8 +31,7 @@ def apply(name: str) -> None:
     Raises:
         ConfigError: there is no such preset, it has mistakes, or params.yaml holds changes of the user's own.
     """
-    preset = find(name)
-    params.load(preset)
+    text = compose(name)
     if params.PARAMS.exists() and _has_own_changes():
         raise ConfigError(
             f"{params.PARAMS} has changes of yours, neither committed nor a preset; they would be lost.\n"
@@ -29,28 +39,64 @@ def apply(name: str) -> None:
             f"or `git commit {params.PARAMS}`; drop them with `git checkout {params.PARAMS}`."
         )
     with finished_file(params.PARAMS) as aside:
-        aside.write_bytes(preset.read_bytes())
+        aside.write_bytes(text)
+        params.load(aside)
 
 
-def find(name: str) -> Path:
-    """The file of a preset.
+def compose(name: str) -> bytes:
+    """The text of a preset, `NAME` or `NAME+NETWORK`.
 
     Raises:
-        ConfigError: there is no such preset; the message names the nearest.
+        ConfigError: there is no such preset or network; the message names the nearest.
     """
-    known = {file.stem: file for file in sorted(PRESETS.glob("*.yaml"))}
+    size, plus, network = name.partition("+")
+    preset = find(size, PRESETS)
+    return _overlaid(preset, find(network, NETWORKS)) if plus else preset.read_bytes()
+
+
+def find(name: str, folder: Path) -> Path:
+    """The file of a preset, or of a network.
+
+    Raises:
+        ConfigError: there is no such file; the message names the nearest.
+    """
+    known = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     if name not in known:
         nearest = difflib.get_close_matches(name, list(known), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known) or 'none'}"
-        raise ConfigError(f"{PRESETS}/{name}.yaml: there is no preset {name!r}; {hint}")
+        raise ConfigError(f"{folder}/{name}.yaml: there is no preset {name!r}; {hint}")
     return known[name]
+
+
+def _overlaid(preset: Path, network: Path) -> bytes:
+    """The preset with the network's settings in their places; comments stay."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1000  # long lines stay long
+    settings = yaml.load(preset)
+    _lay_over(settings, YAML(typ="safe").load(network))
+    text = io.BytesIO()
+    yaml.dump(settings, text)
+    return text.getvalue()
+
+
+def _lay_over(settings: MutableMapping[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            _lay_over(settings[key], value)
+        else:
+            settings[key] = value
 
 
 def _has_own_changes() -> bool:
     current = params.PARAMS.read_bytes()
-    if any(current == file.read_bytes() for file in PRESETS.glob("*.yaml")):
-        return False
-    return current != _committed()
+    return current != _committed() and all(current != text for text in _known_texts())
+
+
+def _known_texts() -> Iterator[bytes]:
+    presets = sorted(PRESETS.glob("*.yaml"))
+    yield from (file.read_bytes() for file in presets)
+    yield from (_overlaid(preset, network) for preset, network in product(presets, sorted(NETWORKS.glob("*.yaml"))))
 
 
 def _committed() -> bytes | None:
@@ -64,8 +110,8 @@ def _committed() -> bytes | None:
 def main() -> int:
     """Applies the preset named on the command line."""
     if len(sys.argv) != 2:
-        names = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
-        print(f"usage: python -m tasks.preset NAME    (one of: {names})", file=sys.stderr)
+        sizes, networks = (", ".join(sorted(f.stem for f in place.glob("*.yaml"))) for place in (PRESETS, NETWORKS))
+        print(f"usage: python -m tasks.preset NAME[+NETWORK]    ({sizes}; {networks})", file=sys.stderr)
         return 2
     try:
         apply(sys.argv[1])

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 _CHARACTERS = 16
+STORE = "store"  # what a stage keeps whatever its settings and inputs; it looks after it itself (miras.model.features)
 
 
 def work_folder(stage: str, sections: Mapping[str, BaseModel], hashes: Mapping[str, str]) -> Path:
@@ -31,7 +32,7 @@ def work_folder(stage: str, sections: Mapping[str, BaseModel], hashes: Mapping[s
 
 
 def remove_older(work: Path) -> None:
-    """Removes what other settings or inputs of the same stage left."""
+    """Removes what other settings or inputs of the same stage left, but not its store."""
     for sibling in work.parent.iterdir():
-        if sibling.is_dir() and sibling != work:
+        if sibling.is_dir() and sibling not in (work, work.with_name(STORE)):
             shutil.rmtree(sibling)

@@ -1,7 +1,7 @@
 """Picture, Region, Turn and Dialogue: one data model for every data set (design section 3).
 
-PRIST is a dialogue whose last turn has one target; RefCOCO and ADE20K are one-turn dialogues; VQA and
-captions have no target.
+PRIST is a dialogue whose last turn has one target; MRSeg has a target in every turn, and questions that speak of
+earlier masks; RefCOCO and ADE20K are one-turn dialogues; VQA and captions have no target.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 TARGET_SLOT = "{target}"  # where an answer's text names a target; the renderer fills it, in order of `targets`
 
-DialogueKind = Literal["prist", "semantic", "referring", "vqa", "caption"]
+DialogueKind = Literal["prist", "mrseg", "semantic", "referring", "vqa", "caption"]
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -74,8 +74,12 @@ class Turn(Frozen):
     """Text; each `{target}` stands for one of `targets`. No `[OBJ]`, `[SEG]` or `<image>` is ever stored."""
     targets: tuple[str, ...] = ()
     """Region ids, in the order the answer names them. Empty: a text turn, or "there is none"."""
+    names: tuple[str, ...] = ()
+    """What the answer calls each target. Empty: each region's own phrase."""
     refers_to: tuple[int, ...] = ()
     """Indices of earlier turns whose masks the question speaks of."""
+    points_at: tuple[str, ...] = ()
+    """Region ids that the person points at together with the question (SegLLM's hard form: a mask and a text)."""
 
 
 class Dialogue(Frozen):
@@ -83,10 +87,17 @@ class Dialogue(Frozen):
 
     dialogue_id: str = Field(min_length=1)
     image_id: str
+    """Empty: a dialogue without picture."""
     kind: DialogueKind
     focus: str
     """Phrase of what the dialogue leads to; empty for VQA and captions."""
     turns: tuple[Turn, ...]
+
+    def references(self, number: int) -> tuple[str, ...]:
+        """Ids of the regions whose masks the question of turn `number` speaks of."""
+        turn = self.turns[number]
+        earlier = [region_id for place in turn.refers_to for region_id in self.turns[place].targets]
+        return tuple(dict.fromkeys((*earlier, *turn.points_at)))
 
 
 class Rejected(Frozen):

@@ -1,7 +1,8 @@
 """Markers: how a stored answer becomes the text a model reads and writes, and back.
 
-`[OBJ]` opens and `[SEG]` closes the phrase of one target (PRIST paper, section 4.1). They are special tokens
-of the tokenizer, written here alone; stored answers only hold `{target}` slots.
+`[OBJ]` opens and `[SEG]` closes the phrase of one target (PRIST paper, section 4.1). Where the question speaks of a
+mask, `<mask>` and `<box>` stand before it and the group is `[REF][OBJ]phrase[SEG]` (SegLLM paper, section 4.2). They
+are special tokens of the tokenizer; stored questions and answers hold none, only `{target}` slots.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from miras.dialogue.records import TARGET_SLOT, Turn
 
 OBJ = "[OBJ]"
 SEG = "[SEG]"
+REF = "[REF]"
 IMAGE = "<image>"
-MARKERS = (OBJ, SEG, IMAGE)
+MASK = "<mask>"
+BOX = "<box>"
+MARKERS = (OBJ, SEG, IMAGE, REF, MASK, BOX)
 
 # The innermost pair: an [OBJ] that is opened again before it is closed opens nothing.
 _GROUP = re.compile(r"\[OBJ\]((?:(?!\[OBJ\]).)*?)\[SEG\]", re.DOTALL)
@@ -32,9 +36,19 @@ def render_answer(turn: Turn, phrases: Mapping[str, str]) -> str:
         phrases: region id -> phrase.
     """
     text = turn.answer
-    for region_id in turn.targets:
-        text = text.replace(TARGET_SLOT, f"{OBJ}{phrases[region_id]}{SEG}", 1)
+    for name in target_names(turn, phrases):
+        text = text.replace(TARGET_SLOT, f"{OBJ}{name}{SEG}", 1)
     return text
+
+
+def target_names(turn: Turn, phrases: Mapping[str, str]) -> tuple[str, ...]:
+    """What the answer calls each of its targets.
+
+    Args:
+        turn: to be rendered.
+        phrases: region id -> phrase; not looked at where the turn has names of its own.
+    """
+    return turn.names or tuple(phrases[region_id] for region_id in turn.targets)
 
 
 def phrases_in(answer: str) -> list[str]:
@@ -61,5 +75,5 @@ def _without_markers(text: str) -> str:
 def plain_text(answer: str) -> str:
     """The answer as a person reads it: markers dropped, phrases kept."""
     for marker in MARKERS:
-        answer = answer.replace(marker, " " if marker == IMAGE else "")
+        answer = answer.replace(marker, " " if marker in (IMAGE, MASK, BOX) else "")
     return _SPACE_BEFORE_STOP.sub(r"\1", " ".join(answer.split()))

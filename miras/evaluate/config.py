@@ -13,7 +13,8 @@ class EvaluateConfig(Section):
     max_dialogues: int = Field(ge=1)
     """At most this many dialogues of the test split, spread over as many pictures as possible."""
     max_queries: int = Field(ge=0)
-    """At most this many one-turn questions of the test split, spread likewise; 0: none."""
+    """At most this many one-turn questions of the test split, spread likewise, and of those that point at a mask and
+    ask for another thing ("the other one"); 0: none."""
     batch_size: int = Field(ge=1)
     """Questions answered at a time."""
     bootstrap_rounds: int = Field(ge=100)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from miras.dialogue.masks import union
 from miras.dialogue.records import Dialogue, Picture, Region, Rle, Turn
-from miras.dialogue.rendering import render_answer
+from miras.dialogue.rendering import render_answer, target_names
 from miras.errors import DataError
 from miras.evaluate.config import EvaluateConfig
 from miras.evaluate.records import Benchmark
@@ -18,6 +18,7 @@ from miras.paths import Paths
 
 DIALOGUE_KINDS = ("prist",)
 QUERY_KINDS = ("semantic", "referring")  # vqa and captions have no single right wording
+HARD_KINDS = ("mrseg",)
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,14 @@ class HeldOutSet:
 
     def reference(self, turn: Turn) -> str:
         """The reference answer with markers."""
-        return render_answer(turn, {target: self.regions[target].phrase for target in turn.targets})
+        return render_answer(turn, self._phrases(turn))
 
     def target_phrases(self, turn: Turn) -> tuple[str, ...]:
-        """Phrases of what the turn points at."""
-        return tuple(self.regions[target].phrase for target in turn.targets)
+        """What the reference answer calls the things that the turn points at."""
+        return target_names(turn, self._phrases(turn))
+
+    def _phrases(self, turn: Turn) -> dict[str, str]:
+        return {target: self.regions[target].phrase for target in turn.targets}
 
     def target_mask(self, turn: Turn) -> Rle | None:
         """Union of the targets' masks; None without targets, or when one of them has no mask."""
@@ -64,11 +68,16 @@ def load_held_out(paths: Paths, config: EvaluateConfig) -> HeldOutSet:
             limit=config.max_queries,
             seed=config.seed,
         ),
+        "hard": choose(
+            [dialogue for dialogue in dialogues if dialogue.kind in HARD_KINDS and _asks_for_another(dialogue)],
+            limit=config.max_queries,
+            seed=config.seed,
+        ),
     }
     if not any(benchmarks.values()):
         raise DataError(
             f"{source}: no dialogue to score among {len(dialogues)} lines; expected kinds "
-            f"{', '.join(DIALOGUE_KINDS + QUERY_KINDS)}. Raise split.test_share or add pictures."
+            f"{', '.join(DIALOGUE_KINDS + QUERY_KINDS + HARD_KINDS)}. Raise split.test_share or add pictures."
         )
     chosen = [dialogue for part in benchmarks.values() for dialogue in part]
     regions = {region.region_id: region for region in read_records(paths.checked_regions, Region)}
@@ -76,6 +85,12 @@ def load_held_out(paths: Paths, config: EvaluateConfig) -> HeldOutSet:
     _check_references(chosen, regions, pictures, source=str(source))
     wanted = {dialogue.image_id for dialogue in chosen}
     return HeldOutSet(benchmarks, regions, {image_id: pictures[image_id] for image_id in sorted(wanted)})
+
+
+def _asks_for_another(dialogue: Dialogue) -> bool:
+    """Whether a mask is pointed at and something else is asked for, in one turn: SegLLM's hard split."""
+    turn = dialogue.turns[0]
+    return len(dialogue.turns) == 1 and bool(turn.points_at) and not set(turn.points_at) & set(turn.targets)
 
 
 def choose(dialogues: Sequence[Dialogue], *, limit: int, seed: int) -> tuple[Dialogue, ...]:
@@ -104,6 +119,6 @@ def _check_references(
         if dialogue.image_id not in pictures:
             raise DataError(f"{where}: picture {dialogue.image_id} is not in the picture table. {remedy}")
         for turn in dialogue.turns:
-            unknown = [target for target in turn.targets if target not in regions]
+            unknown = [target for target in (*turn.targets, *turn.points_at) if target not in regions]
             if unknown:
                 raise DataError(f"{where}: points at unknown regions {', '.join(unknown)}. {remedy}")

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from miras.dialogue.masks import encode
+import numpy as np
+
+from miras.dialogue.masks import area_px, decode, encode
 from miras.dialogue.records import Dialogue
 from miras.evaluate.held_out import HeldOutSet
 from miras.evaluate.records import Benchmark, History, PredictedMask, Prediction
@@ -126,12 +128,31 @@ def _key(step: Pass, question: Question) -> Key:
 def _request(step: Pass, question: Question, held_out: HeldOutSet, journal: Journal) -> Request:
     dialogue, turns = question.dialogue, question.dialogue.turns
     history: tuple[tuple[str, str], ...] = ()
+    asked = [question] if step.history == "none" else [Question(dialogue, n) for n in range(question.turn + 1)]
+    references = tuple(_references(step, each, held_out, journal) for each in asked)
     if step.history == "reference":
         history = tuple((turn.question, held_out.reference(turn)) for turn in turns[: question.turn])
     elif step.history == "own":
         earlier = [_key(step, Question(dialogue, number)) for number in range(question.turn)]
         history = tuple((turns[number].question, journal.predictions[key].answer) for number, key in enumerate(earlier))
-    return Request(image_id=dialogue.image_id, history=history, question=turns[question.turn].question)
+    return Request(
+        image_id=dialogue.image_id, history=history, question=turns[question.turn].question, references=references
+    )
+
+
+def _references(step: Pass, question: Question, held_out: HeldOutSet, journal: Journal) -> tuple[np.ndarray, ...]:
+    """The masks that a question speaks of: predicted ones with the model's own history, else true ones.
+
+    What the person points at is always true; an earlier answer without a mask gives nothing to refer to.
+    """
+    dialogue, turn = question.dialogue, question.dialogue.turns[question.turn]
+    if step.history == "own":
+        earlier = [_key(step, Question(dialogue, number)) for number in turn.refers_to]
+        codes = [group.mask for key in earlier for group in journal.predictions[key].groups]
+        codes += [mask for region_id in turn.points_at if (mask := held_out.regions[region_id].mask)]
+    else:
+        codes = [mask for region_id in dialogue.references(question.turn) if (mask := held_out.regions[region_id].mask)]
+    return tuple(decode(code) for code in codes if area_px(code))
 
 
 def _prediction(step: Pass, question: Question, response: Response, held_out: HeldOutSet) -> Prediction:

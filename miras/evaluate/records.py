@@ -6,7 +6,7 @@ from typing import Literal
 
 from miras.dialogue.records import DialogueKind, Frozen, Rle
 
-Benchmark = Literal["dialogues", "queries"]
+Benchmark = Literal["dialogues", "queries", "hard"]
 History = Literal["reference", "own", "none", "any"]
 
 

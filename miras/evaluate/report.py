@@ -160,6 +160,12 @@ def question_rows(tables: dict[str, list[Row]]) -> list[dict[str, Any]]:
             "no_target_accuracy",
             "no_target",
         ),
+        (
+            "points at a mask and asks for the other of two: share found with IoU of at least 0.5 (needs mask memory)",
+            ordered(tables["masks"], "hard"),
+            "precision_at_50",
+            "samples",
+        ),
     ]
     return [
         {"name": name, "samples": rows[0][count], "scores": {row["model"]: row[column] for row in rows}}

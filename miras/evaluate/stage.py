@@ -23,7 +23,7 @@ from miras.evaluate.predict import Journal, Pass, Responds, count_questions, ope
 from miras.evaluate.records import Prediction
 from miras.evaluate.tables import Scored, score_masks, scores_document
 from miras.files import finished_folder, write_json, write_records
-from miras.model.responder import Responder
+from miras.model.responder import Responder, StoredPicture
 from miras.paths import Paths
 from miras.progress import progress
 
@@ -38,6 +38,7 @@ PASSES = (
     Pass("dialogues", "stage2", "own"),
     Pass("dialogues", "stage2", "none"),
     Pass("queries", "stage2", "none"),
+    Pass("hard", "stage2", "none"),
     Pass("dialogues", "no-picture", "own"),
     Pass("queries", "no-picture", "none"),
 )
@@ -143,14 +144,17 @@ def _publish(
 
 def _trained_models(paths: Paths, held_out: HeldOutSet) -> Models:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    picture_sizes = {image_id: (picture.height, picture.width) for image_id, picture in held_out.pictures.items()}
+    pictures = {
+        image_id: StoredPicture(paths.pictures / picture.file_name, picture.height, picture.width)
+        for image_id, picture in held_out.pictures.items()
+    }
 
     def load(weights: str) -> Responder:
         return Responder.load(
             Path(paths.backbones),
             Path(weights),
             features=Path(paths.features),
-            picture_sizes=picture_sizes,
+            pictures=pictures,
             device=device,
         )
 

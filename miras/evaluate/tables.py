@@ -206,6 +206,7 @@ HEADLINES: dict[str, tuple[str, dict[str, str], str]] = {
         f"queries_{column}": ("masks", {"benchmark": "queries", "model": "stage2"}, column)
         for column in ("ciou", "giou", "no_target_accuracy")
     },
+    "hard_precision_at_50": ("masks", {"benchmark": "hard", "model": "stage2"}, "precision_at_50"),
     "queries_stage1_ciou": ("masks", {"benchmark": "queries", "model": "stage1"}, "ciou"),
 }
 

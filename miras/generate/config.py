@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from miras.config import Section
 
+Wording = Literal["train", "held_out"]
+
 
 class GenerateConfig(Section):
     """How dialogues are written."""
@@ -18,6 +20,13 @@ class GenerateConfig(Section):
     """PRIST dialogues, at most; fewer where a picture has too few things that can be told apart."""
     queries_per_picture: int = Field(ge=0)
     """One-turn dialogues (semantic, referring, vqa, caption), at most; some pictures allow fewer."""
+    mrseg_per_picture: int = Field(ge=0)
+    """MRSeg dialogues of 2 to 6 turns, at most; 0 leaves them out."""
+    hard_pairs_per_picture: int = Field(ge=0)
+    """Classes with several objects about which "the other one" and "this one" are asked, at most; two objects of a
+    class give 4 one-turn dialogues and 2 of two turns, more objects 2 one-turn dialogues. 0 leaves them out."""
+    wording: Wording
+    """Set of sentences of the MRSeg dialogues: those to train on, or those held out for tests."""
     min_turns: int = Field(ge=2, le=5)
     """Of a PRIST dialogue, the request for the mask included; every target has enough to be said for 5."""
     max_turns: int = Field(ge=2, le=12)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from miras.files import finished_folder, read_records
 from miras.generate.config import GenerateConfig
 from miras.generate.dialogues import prist_dialogues
 from miras.generate.elements import PictureElements, list_elements
+from miras.generate.mrseg import mrseg_dialogues
 from miras.generate.queries import one_turn_dialogues
 from miras.generate.tree import ReasoningTree
 from miras.generate.view import spoken, view_of
@@ -41,7 +42,12 @@ class Generated:
 
 
 def write_about(
-    image_id: str, regions: Iterable[Region], classes: tuple[str, ...], config: GenerateConfig
+    image_id: str,
+    regions: Iterable[Region],
+    classes: tuple[str, ...],
+    config: GenerateConfig,
+    *,
+    parts: Mapping[str, frozenset[str]] | None = None,
 ) -> Generated:
     """All dialogues about one picture.
 
@@ -50,12 +56,34 @@ def write_about(
         regions: all of the picture's, with phrases; one without a phrase or a mask is never a target.
         classes: the data set's classes of objects, for questions about what is not there.
         config: how many, how long, which seed.
+        parts: class -> names of parts that the data set has on it, as `part_names` finds them, for questions about
+            parts that are not there; None asks none.
     """
     view = view_of(regions)
     dialogues, tree = prist_dialogues(view, image_id, config, random.Random(f"{config.seed}/prist/{image_id}"))
     dice = random.Random(f"{config.seed}/queries/{image_id}")
     queries = one_turn_dialogues(view, image_id, config.queries_per_picture, classes, dice)
-    return Generated((*dialogues, *queries), list_elements(view, image_id), tree)
+    rounds = mrseg_dialogues(
+        view,
+        image_id,
+        random.Random(f"{config.seed}/mrseg/{image_id}"),
+        count=config.mrseg_per_picture,
+        pairs=config.hard_pairs_per_picture,
+        classes=classes,
+        parts=parts or {},
+        wording=config.wording,
+    )
+    return Generated((*dialogues, *queries, *rounds), list_elements(view, image_id), tree)
+
+
+def part_names(regions: Iterable[Region]) -> dict[str, frozenset[str]]:
+    """Class -> names of the parts that some region of the class has; classes without parts are left out."""
+    by_id = {region.region_id: region for region in regions}
+    found: dict[str, set[str]] = {}
+    for region in by_id.values():
+        if region.parent_id in by_id:
+            found.setdefault(spoken(by_id[region.parent_id].category), set()).add(spoken(region.category))
+    return {name: frozenset(parts) for name, parts in found.items()}
 
 
 def run(*, paths: Paths, work: Path, generate: GenerateConfig) -> None:
@@ -68,6 +96,7 @@ def run(*, paths: Paths, work: Path, generate: GenerateConfig) -> None:
     for region in read_records(paths.region_table, Region):
         regions.setdefault(region.image_id, []).append(region)
     wholes = (region for group in regions.values() for region in group if region.parent_id is None)
+    parts = part_names(region for group in regions.values() for region in group)
     classes = tuple(sorted({spoken(region.category) for region in wholes} - {""}))
     pictures = list(read_records(paths.picture_table, Picture))
     counts: Counter[str] = Counter()
@@ -76,7 +105,7 @@ def run(*, paths: Paths, work: Path, generate: GenerateConfig) -> None:
         names = (paths.generated_dialogues.name, "elements.jsonl", "trees.jsonl")
         tables = [files.enter_context((aside / name).open("w", encoding="utf-8")) for name in names]
         for picture in progress(pictures, name="generate", unit="pictures"):
-            written = write_about(picture.image_id, regions.get(picture.image_id, ()), classes, generate)
+            written = write_about(picture.image_id, regions.get(picture.image_id, ()), classes, generate, parts=parts)
             tables[0].write(_lines(written.dialogues))
             tables[1].write(_lines([written.elements]))
             tables[2].write(_lines([written.tree]))

@@ -24,6 +24,7 @@ from miras.files import finished_folder, read_records, write_json
 from miras.metrics_log import METRICS
 from miras.model.allocator import keep_freed_memory
 from miras.model.config import BackbonesConfig, Mini, Public
+from miras.model.convnext import TIMM_FILES, load_convnext
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
 from miras.model.pretraining import DenseBatch, DenseSource, MiniEncoders, pretrain
 from miras.model.vision import frame
@@ -32,6 +33,8 @@ from miras.paths import Paths
 from miras.sources import scenes
 
 logger = logging.getLogger(__name__)
+
+WEIGHT_FILES = ("*.json", "*.safetensors", "*.model")
 
 PRETRAINING_SEED_OFFSET = 10_000_000_000  # scenes of the data set start at seed * 1_000_003: never the same ones
 
@@ -179,7 +182,8 @@ def pin_public(folder: Path, public: Public) -> None:
     """
     places = {"llava": resolve(public.llava), "sam": Path(public.sam)}
     if public.convnext:
-        places["convnext"] = resolve(public.convnext)
+        places["convnext"] = resolve(public.convnext, WEIGHT_FILES + TIMM_FILES)
+        load_convnext(places["convnext"])
     if not places["sam"].is_file():
         raise DataError(f"{public.sam}: no such file (backbones.public.sam). Download a sam_vit_*.pth and name it.")
     load_sam(SAM_SHAPES[public.sam_type], places["sam"])
@@ -200,12 +204,12 @@ def pin_public(folder: Path, public: Public) -> None:
     shutil.rmtree(folder / "llava", ignore_errors=True)
 
 
-def resolve(name: str) -> Path:
+def resolve(name: str, files: tuple[str, ...] = WEIGHT_FILES) -> Path:
     """The local folder of a checkpoint named by path or hub name, fetched if need be."""
     if Path(name).is_dir():
         return Path(name).resolve()
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except HFValidationError:
         raise DataError(f"{name}: neither a folder nor a hub name (backbones.public).") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

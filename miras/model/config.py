@@ -8,6 +8,8 @@ from pydantic import Field
 
 from miras.config import Section
 
+MemoryKind = Literal["off", "mask", "box", "both"]
+
 
 class MiniClip(Section):
     """Size of the mini low-resolution encoder (transformers' CLIPVisionModel)."""
@@ -86,7 +88,7 @@ class Public(Section):
     llava: str
     """A LLaVA-1.5/1.6 checkpoint in the Hugging Face `-hf` format, with its CLIP tower."""
     convnext: str
-    """A ConvNeXt checkpoint in transformers' format; empty: no second encoder."""
+    """A ConvNeXt checkpoint in transformers' form, or with timm's names (OpenCLIP's, too); empty: no second encoder."""
     sam: str
     """A `sam_vit_*.pth` file."""
     sam_type: Literal["vit_b", "vit_l", "vit_h"]
@@ -105,20 +107,26 @@ class FeaturesConfig(Section):
     """How the frozen encoders' outputs are stored."""
 
     batch_size: int = Field(ge=1)
-    """Pictures encoded at a time."""
+    """Pictures or regions encoded at a time."""
     shard_size: int = Field(ge=1)
-    """Pictures per safetensors file."""
+    """Pictures or regions per safetensors file; at most as many are lost when the stage is killed."""
 
 
 class NetworkConfig(Section):
-    """Which parts the network has: `lisa` and `miras` differ only here (design section 4)."""
+    """Which parts the network has: `lisa`, `miras`, `segllm` and `miras-memory` differ only here (design section 4)."""
 
     dual_encoder: bool
     """Patch information mining with the high-resolution encoder (PRIST paper, eq. 4)."""
     region_alignment: Literal["off", "half", "full"]
     """Cross-attention over the `[OBJ]...[SEG]` span (eq. 6); half: for a random half of the training rows."""
+    mask_memory: MemoryKind
+    """Tokens for each mask that a question speaks of, before the question, and `[REF]` in the answer (SegLLM)."""
+    reference_loss: bool
+    """Whether `[REF]` has to give back the referenced mask (SegLLM paper, eq. 1, first term)."""
+    memory_gating: float = Field(ge=0, lt=1)
+    """Probability with which a memory token is silenced in training (SegLLM's code: 0.5; 0: never)."""
     language_training: Literal["full", "lora"]
-    """full: every weight of the language model; lora: adapters on the query and value projections."""
+    """full: every weight of the language model; lora: adapters on the query and value projections, and new words."""
     lora_rank: int
     lora_alpha: int
     system_prompt: str

@@ -26,11 +26,17 @@ def decode_masks(
         prompts: [n, P, D] sparse prompt embeddings; no type or position is added (fact sheet 1.8).
         image_index: int [n], the picture of each prompt.
     """
-    count, grid = prompts.shape[0], image_embeddings.shape[-1]
-    dense = prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    count, grid, device = prompts.shape[0], image_embeddings.shape[-1], prompts.device
+    # Embeddings are called, not read: under ZeRO-3 a weight exists only while its module runs.
+    dense = prompt_encoder.no_mask_embed(torch.zeros(1, dtype=torch.long, device=device)).reshape(1, -1, 1, 1)
     position = prompt_encoder.get_dense_pe().to(image_embeddings.dtype)
-    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([tokens.expand(count, -1, -1), prompts], dim=1)
+    own = torch.cat(
+        [
+            decoder.iou_token(torch.zeros(1, dtype=torch.long, device=device)),
+            decoder.mask_tokens(torch.arange(decoder.num_mask_tokens, device=device)),
+        ]
+    )
+    tokens = torch.cat([own.expand(count, -1, -1), prompts.to(own.dtype)], dim=1)
     hidden, source = decoder.transformer(
         (image_embeddings + dense)[image_index], position.expand(count, -1, -1, -1), tokens
     )

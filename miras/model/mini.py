@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from miras.dialogue.rendering import IMAGE, OBJ, SEG
+from miras.dialogue.rendering import IMAGE, MARKERS
 from miras.model.config import Mini, MiniSam
 from miras.model.mining import PatchMining
 from miras.model.weights import MINING, Sam, SamShape, save_sam, write_manifest
@@ -35,7 +35,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedToken
         texts,
         trainers.BpeTrainer(
             vocab_size=vocabulary,
-            special_tokens=[PADDING, END, OBJ, SEG, IMAGE],
+            special_tokens=[PADDING, END, *MARKERS],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
@@ -44,7 +44,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedToken
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PADDING,
-        additional_special_tokens=[OBJ, SEG, IMAGE],
+        additional_special_tokens=list(MARKERS),
     )
 
 

@@ -1,13 +1,14 @@
 """The network of both papers as settings of one (design section 4).
 
 language model (LLaVA) + CLIP tokens + optional ConvNeXt mining (eq. 4) + projector + optional region alignment
-(eq. 6) + SAM mask decoder. It works on the frozen encoders' outputs (`PictureFeatures`), which are stored once.
-Letters: B rows, T tokens, N image tokens, W language width, D prompt width, n targets, s mask side.
+(eq. 6) + SAM mask decoder + optional mask memory (SegLLM). It works on the frozen encoders' outputs
+(`PictureFeatures`), which are stored once.
+Letters: B rows, T tokens, N image tokens, W language width, D prompt width, n targets, m referenced masks, s mask side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +22,50 @@ from miras.model import losses
 from miras.model.alignment import RegionAlignment
 from miras.model.config import NetworkConfig
 from miras.model.decoder import decode_masks
+from miras.model.losses import LossWeights
+from miras.model.memory import MaskMemory
 from miras.model.mining import PatchMining
+from miras.model.new_rows import NewRowsEmbedding, NewRowsHead
 from miras.model.vision import PictureFeatures
+
+# Part of the network -> how the names of its parameters begin. What a training stage can freeze.
+PARTS = {
+    "language": ("language.", "text_output."),
+    "mining": ("mining.",),
+    "projector": ("projector.",),
+    "prompt_head": ("prompt_head.",),
+    "alignment": ("alignment.",),
+    "decoder": ("mask_decoder.",),
+    "memory": ("memory.",),
+}
+
+
+@dataclass(frozen=True)
+class MemoryTokens:
+    """The masks that questions of a batch speak of."""
+
+    row: Tensor
+    """int [m], the row of each."""
+    mask_at: Tensor
+    """int [m], position of its mask token, -1 without."""
+    box_at: Tensor
+    """int [m], position of its box token, -1 without."""
+    vectors: Tensor
+    """float [m, Cl], CLIP's view of the blacked-out crop."""
+    boxes: Tensor
+    """float [m, 4], (x0, y0, x1, y1) in pixels of SAM's input frame."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What sums of losses are divided by: of the batch itself, or of the global batch it is a share of."""
+
+    text: float
+    """Supervised tokens."""
+    targets: float
+    """Target masks."""
+    references: float
+    """Referenced masks."""
 
 
 @dataclass(frozen=True)
@@ -33,34 +76,59 @@ class Batch:
     """int [B, T], padded at the end."""
     labels: Tensor
     """int [B, T], -100 where nothing is to be learned."""
-    attention: Tensor
-    """int [B, T], 1 where the row is."""
+    parts: Tensor
+    """int [B, T]: 0 in a row's prefix, k in its k-th dialogue, -1 in padding."""
+    positions: Tensor
+    """int [B, T], place of each token in its dialogue read alone."""
     image_start: Tensor
-    """int [B], position of the first image token."""
+    """int [B], position of the first image token, -1 without picture."""
     features: PictureFeatures
-    """Of the batch's distinct pictures."""
+    """Of the batch's distinct pictures, those with targets first; at least one (of zeros where no row has a picture).
+    SAM's embedding is of the pictures with targets alone, at least one."""
     picture_index: Tensor
-    """int [B], the picture of each row."""
+    """int [B], the picture of each row; any where there is none."""
     target_row: Tensor
     """int [n], the row of each target."""
     target_span: Tensor
     """int [n, 2], first and last position of its states."""
+    target_aligned: Tensor
+    """bool [n], False where the region alignment is passed by."""
     target_masks: Tensor
     """float [n, s, s] in [0, 1]."""
+    reference_at: Tensor
+    """int [n], position of the target's [REF], -1 without."""
+    reference_masks: Tensor
+    """float [r, s, s] in [0, 1], of the r targets with [REF], in order."""
+    memory: MemoryTokens
+    counts: Counts
+    text_chunks: int
+    """In how many parts the text loss is computed: the same on every process, or under ZeRO-3 they would wait for each
+    other."""
+
+
+@dataclass(frozen=True)
+class MaskLogits:
+    """Decoder outputs; one made-up target where a batch has none."""
+
+    targets: Tensor
+    """[n, s, s]."""
+    references: Tensor
+    """[r, s, s], of the targets with [REF]; empty without mask memory."""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars of one batch; `total` is eq. 8."""
+    """Scalars of one batch; `total` is eq. 8, with the reference term of SegLLM's eq. 1 where there is memory."""
 
     total: Tensor
     text: Tensor
     bce: Tensor
     dice: Tensor
+    reference: Tensor
 
 
 class MirasNetwork(nn.Module):
-    """Language model, mining, prompt head, region alignment and mask decoder."""
+    """Language model, mining, prompt head, region alignment, mask memory and mask decoder."""
 
     def __init__(
         self,
@@ -70,14 +138,18 @@ class MirasNetwork(nn.Module):
         prompt_encoder: PromptEncoder,
         mask_decoder: MaskDecoder,
         high_width: int,
+        new_words: Sequence[int],
     ) -> None:
-        """`high_width`: channels of the high-resolution map, 0 without second encoder."""
+        """`high_width`: channels of the high-resolution map, 0 without second encoder; `new_words`: ids of the markers,
+        which alone are trained in embedding and head beside adapters."""
         super().__init__()
         self.config = config
         self.language = llava.model.language_model
+        self.text_output = llava.lm_head
         if config.language_training == "lora":
             add_adapters(self.language, rank=config.lora_rank, alpha=config.lora_alpha)
-        self.text_output = llava.lm_head
+            self.language.set_input_embeddings(NewRowsEmbedding(self.language.get_input_embeddings(), new_words))
+            self.text_output = NewRowsHead(llava.lm_head, new_words)
         self.projector = llava.model.multi_modal_projector
         self.prompt_encoder, self.mask_decoder = prompt_encoder, mask_decoder
         self.prompt_encoder.requires_grad_(False)
@@ -90,10 +162,38 @@ class MirasNetwork(nn.Module):
         )
         self.mining = PatchMining(low_width=low_width, high_width=high_width) if config.dual_encoder else None
         self.alignment = RegionAlignment(prompt_width) if config.region_alignment != "off" else None
+        self.memory = None
+        if config.mask_memory != "off":
+            self.memory = MaskMemory(
+                config.mask_memory,
+                clip_width=low_width,
+                width=width,
+                prompt_width=prompt_width,
+                gating=config.memory_gating,
+                copies=config.reference_loss,
+            )
+        self._learned = [name for name, value in self.named_parameters() if value.requires_grad]
+
+    def freeze(self, parts: Collection[str]) -> None:
+        """Takes parts (keys of `PARTS`) out of training; what they learned before is still stored."""
+        for name, value in self.named_parameters():
+            value.requires_grad_(name in self._learned and not name.startswith(prefixes(parts)))
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that the optimiser sees and a checkpoint holds."""
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)
+
+    def learned(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that differ from the backbones' after training, frozen in this stage or not."""
+        own = dict(self.named_parameters())
+        return ((name, own[name]) for name in self._learned)
+
+    def halve_backbone(self) -> None:
+        """What training never changes, as bfloat16: half the memory, and a GPU computes in it anyway."""
+        learned = set(self._learned)
+        for name, value in self.named_parameters():
+            if name not in learned:
+                value.data = value.data.bfloat16()
 
     def image_tokens(self, features: PictureFeatures) -> Tensor:
         """Image tokens in the language model's width [B, N, W] (eq. 4)."""
@@ -104,18 +204,40 @@ class MirasNetwork(nn.Module):
             tokens = self.mining(tokens, features.high)
         return self.projector(tokens)
 
-    def embed(self, ids: Tensor, *, image_start: Tensor, image_tokens: Tensor) -> Tensor:
-        """Input embeddings [B, T, W]: word embeddings with the image tokens in their place.
+    def embed(self, ids: Tensor, *, image_start: Tensor, image_tokens: Tensor, memory: MemoryTokens) -> Tensor:
+        """Input embeddings [B, T, W]: word embeddings with image and memory tokens in their places.
 
         Args:
             ids: int [B, T]; N image ids from `image_start` on.
-            image_start: int [B].
+            image_start: int [B], -1 without picture.
             image_tokens: [B, N, W].
+            memory: the masks that questions speak of.
         """
         embedded = self.language.get_input_embeddings()(ids)
-        places = image_start[:, None] + torch.arange(image_tokens.shape[1], device=ids.device)
-        places = places[..., None].expand(-1, -1, embedded.shape[-1])
-        return embedded.scatter(1, places, image_tokens.to(embedded.dtype))
+        has_picture = image_start >= 0
+        places = torch.arange(ids.shape[1], device=ids.device) - image_start[:, None]
+        is_image = has_picture[:, None] & (places >= 0) & (places < image_tokens.shape[1])
+        spread = places.clamp(0, image_tokens.shape[1] - 1)[..., None].expand(-1, -1, embedded.shape[-1])
+        embedded = torch.where(is_image[..., None], image_tokens.to(embedded.dtype).gather(1, spread), embedded)
+        return embedded if self.memory is None else self._with_memory(embedded, memory)
+
+    def _with_memory(self, embedded: Tensor, memory: MemoryTokens) -> Tensor:
+        """`embedded` with the memory tokens in their places; with none, the tokens of a made-up mask add nothing."""
+        assert self.memory is not None
+        vectors, boxes = memory.vectors, memory.boxes
+        if not len(memory.row):  # ranks with and without references must run the same modules
+            vectors, boxes = embedded.new_zeros(1, self.memory.clip_width), embedded.new_zeros(1, 4)
+        found = []
+        if self.memory.mask_projector is not None:
+            found.append((memory.mask_at, self.memory.mask_tokens(vectors)))
+        if self.memory.box_projector is not None:
+            found.append((memory.box_at, self.memory.box_tokens(boxes, self.prompt_encoder)))
+        for places, tokens in found:
+            if len(memory.row):
+                embedded = embedded.index_put((memory.row, places), tokens.to(embedded.dtype))
+            else:
+                embedded = embedded + 0.0 * tokens.sum()
+        return embedded
 
     def states(
         self,
@@ -125,7 +247,14 @@ class MirasNetwork(nn.Module):
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Last-layer states [B, T, W] of the language model."""
+        """Last-layer states [B, T, W] of the language model.
+
+        Args:
+            embedded: [B, T, W].
+            attention: int [B, T], 1 where a row is, or bool [B, 1, T, T], True where token i sees token j.
+            positions: int [B, T].
+            cache: keys and values of earlier tokens.
+        """
         return self.language(
             inputs_embeds=embedded,
             attention_mask=attention,
@@ -134,14 +263,14 @@ class MirasNetwork(nn.Module):
             use_cache=cache is not None,
         ).last_hidden_state
 
-    def prompts(self, spans: Tensor, *, is_padding: Tensor, query_at: Tensor, aligned: Tensor) -> Tensor:
-        """Mask prompts [n, D] from the states of each target's span (eq. 6).
+    def seg_prompts(self, spans: Tensor, *, is_padding: Tensor, query_at: Tensor, aligned: Tensor) -> Tensor:
+        """`[SEG]` prompts [n, D] from the states of each target's span (eq. 6).
 
         Args:
             spans: [n, S, W] states from `[OBJ]` to the state that predicts `[SEG]`, padded at the end.
             is_padding: bool [n, S].
             query_at: int [n], place of the predicting state in its span.
-            aligned: bool [n], False bypasses the alignment (training with half of the rows).
+            aligned: bool [n], False passes the alignment by (training with half of the rows).
         """
         projected = self.prompt_head(spans)
         query = projected[torch.arange(len(spans), device=spans.device), query_at]
@@ -149,11 +278,26 @@ class MirasNetwork(nn.Module):
             return query
         return torch.where(aligned[:, None], self.alignment(query, projected, is_padding=is_padding), query)
 
+    def decoder_prompts(
+        self, seg: Tensor, reference_states: Tensor, *, has_reference: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The decoder's prompts [n, P, D] for targets, and [n, 2, D] for what `[REF]` stands for (SegLLM, eq. 1).
+
+        Args:
+            seg: [n, D] from `seg_prompts`.
+            reference_states: [n, W], states at `[REF]`, any where there is none.
+            has_reference: bool [n].
+        """
+        if self.memory is None:
+            return seg[:, None], None
+        prompts: tuple[Tensor, Tensor] = self.memory(seg, reference_states, has_reference=has_reference)
+        return prompts
+
     def mask_logits(self, prompts: Tensor, *, image_embeddings: Tensor, picture_index: Tensor) -> Tensor:
         """Low-resolution mask logits [n, s, s], all targets of all pictures in one call.
 
         Args:
-            prompts: [n, D].
+            prompts: [n, P, D].
             image_embeddings: [B, D, g, g].
             picture_index: int [n].
         """
@@ -161,53 +305,95 @@ class MirasNetwork(nn.Module):
             self.mask_decoder,
             self.prompt_encoder,
             image_embeddings=image_embeddings,
-            prompts=prompts[:, None],
+            prompts=prompts,
             image_index=picture_index,
         )
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch, weights: LossWeights) -> Losses:
         """The losses of eq. 8 over a batch; rows without targets add text loss only."""
-        return self.losses(batch, *self.forward_logits(batch))
+        return self.losses(batch, *self.forward_logits(batch), weights=weights)
 
-    def forward_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Last-layer states [B, T, W] and mask logits [n, s, s] (one made-up row when n is 0)."""
+    def forward_logits(self, batch: Batch) -> tuple[Tensor, MaskLogits]:
+        """Last-layer states [B, T, W] and mask logits."""
         tokens = self.image_tokens(batch.features)[batch.picture_index]
-        embedded = self.embed(batch.ids, image_start=batch.image_start, image_tokens=tokens)
-        states = self.states(embedded, attention=batch.attention)
-        return states, self._target_logits(batch, states)
+        embedded = self.embed(batch.ids, image_start=batch.image_start, image_tokens=tokens, memory=batch.memory)
+        embedded = embedded + 0.0 * tokens.sum()  # rows without picture: ranks must run the same modules
+        states = self.states(embedded, attention=attention_mask(batch.parts), positions=batch.positions)
+        return states, self._decode(batch, states)
 
-    def losses(self, batch: Batch, states: Tensor, logits: Tensor) -> Losses:
+    def losses(self, batch: Batch, states: Tensor, logits: MaskLogits, *, weights: LossWeights) -> Losses:
         """The losses of eq. 8 from `forward_logits`."""
-        text = losses.text_cross_entropy(states[:, :-1], self.text_output, batch.labels[:, 1:])
-        if len(batch.target_row):
-            bce = losses.mask_bce(logits, batch.target_masks)
-            dice = losses.mask_dice(logits, batch.target_masks)
-        else:
-            bce = dice = logits.sum() * 0.0  # keeps every parameter in the graph on every rank
-        total = losses.TEXT_WEIGHT * text + losses.BCE_WEIGHT * bce + losses.DICE_WEIGHT * dice
-        return Losses(total, text.detach(), bce.detach(), dice.detach())
-
-    def _target_logits(self, batch: Batch, states: Tensor) -> Tensor:
-        row, span, pictures = batch.target_row, batch.target_span, batch.picture_index
-        if not len(row):  # one made-up target: ranks with and without masks must run the same modules
-            row, span = torch.zeros_like(pictures[:1]), torch.zeros(1, 2, dtype=torch.long, device=row.device)
-        spans, is_padding = gather_spans(states, row=row, span=span)
-        prompts = self.prompts(
-            spans, is_padding=is_padding, query_at=span[:, 1] - span[:, 0], aligned=self._aligned(row)
+        text = losses.text_cross_entropy(
+            states[:, :-1], self.text_output, batch.labels[:, 1:], chunks=batch.text_chunks
         )
-        return self.mask_logits(prompts, image_embeddings=batch.features.sam, picture_index=pictures[row])
+        text = text / max(batch.counts.text, 1.0)
+        bce, dice, total = text.new_zeros(()), text.new_zeros(()), weights.text * text
+        if len(batch.target_row):
+            sums = losses.mask_sums(logits.targets, batch.target_masks, weights)
+            bce, dice, mask = (value / batch.counts.targets for value in sums)
+            total = total + mask
+        else:
+            total = total + 0.0 * logits.targets.sum()  # keeps every parameter in the graph on every rank
+        reference = text.new_zeros(())
+        if self.memory is not None and self.config.reference_loss:
+            if len(batch.reference_masks):
+                *_, mask = losses.mask_sums(logits.references, batch.reference_masks, weights)
+                reference = mask / batch.counts.references
+                total = total + reference
+            else:
+                total = total + 0.0 * logits.references.sum()
+        return Losses(total, text.detach(), bce.detach(), dice.detach(), reference.detach())
 
-    def _aligned(self, row: Tensor) -> Tensor:
-        """bool [n]: which targets use the alignment; with `half` a coin per row while training."""
-        if self.config.region_alignment == "half" and self.training:
-            return torch.rand(int(row.max()) + 1, device=row.device)[row] < 0.5
-        return torch.ones_like(row, dtype=torch.bool)
+    def _decode(self, batch: Batch, states: Tensor) -> MaskLogits:
+        row, span, aligned, at = batch.target_row, batch.target_span, batch.target_aligned, batch.reference_at
+        index = batch.picture_index[row]
+        if not len(row):  # one made-up target: ranks with and without masks must run the same modules
+            row = index = torch.zeros_like(batch.picture_index[:1])
+            at = torch.full_like(row, -1)
+            span, aligned = torch.zeros(1, 2, dtype=torch.long, device=row.device), torch.ones_like(row).bool()
+        spans, is_padding = gather_spans(states, row=row, span=span)
+        seg = self.seg_prompts(spans, is_padding=is_padding, query_at=span[:, 1] - span[:, 0], aligned=aligned)
+        has_reference = at >= 0
+        targets, copied = self.decoder_prompts(seg, states[row, at.clamp(min=0)], has_reference=has_reference)
+        count = len(row)
+        if copied is None or not self.config.reference_loss:
+            logits = self.mask_logits(targets, image_embeddings=batch.features.sam, picture_index=index)
+            return MaskLogits(logits, logits[:0])
+        if not has_reference.any():  # a made-up one: the same modules on every rank
+            has_reference = torch.arange(count, device=row.device) == 0
+        logits = self.mask_logits(
+            torch.cat([targets, copied[has_reference]]),
+            image_embeddings=batch.features.sam,
+            picture_index=torch.cat([index, index[has_reference]]),
+        )
+        return MaskLogits(logits[:count], logits[count:])
+
+
+def prefixes(parts: Collection[str]) -> tuple[str, ...]:
+    """How the names of the given parts' parameters begin."""
+    return tuple(prefix for part in parts for prefix in PARTS[part])
+
+
+def attention_mask(parts: Tensor) -> Tensor:
+    """Who sees whom in packed rows.
+
+    Args:
+        parts: int [B, T], see `Batch.parts`.
+
+    Returns:
+        int [B, T], 1 where a row is, when no row packs several dialogues; else bool [B, 1, T, T]: token i sees the
+        tokens before it in the prefix and in its own dialogue.
+    """
+    if int(parts.max()) <= 1:
+        return (parts >= 0).long()
+    here, there = parts[:, :, None], parts[:, None, :]
+    is_before = torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool, device=parts.device).tril()
+    return (is_before & ((here == there) | (there == 0)))[:, None]
 
 
 def add_adapters(language: nn.Module, *, rank: int, alpha: int) -> None:
-    """Freezes the language model but its embeddings and adds LoRA to queries and values (fact sheet 1.10)."""
-    for name, value in language.named_parameters():
-        value.requires_grad_("embed_tokens" in name)  # the markers' rows are new and have to be learned
+    """Freezes the language model and adds LoRA to queries and values (fact sheet 1.10)."""
+    language.requires_grad_(False)
     inject_adapter_in_model(
         LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.05, target_modules=["q_proj", "v_proj"]), language
     )

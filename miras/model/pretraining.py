@@ -1,8 +1,9 @@
 """Dense-label training of the mini encoders: what public weights know, learned in minutes (tiny.md, stage 0).
 
 From each cell of SAM's embedding, and from each mined image token, a linear head tells the class in each label map
-and where the centre of the object lies, for a few points of the cell. The mask decoder learns to segment what classes
-name ("red" and "mug"): a published SAM's decoder comes trained too. The heads are thrown away afterwards.
+and where the centre of the object lies, for a few points of the cell; from CLIP's CLS, what an object cut out of the
+picture is. The mask decoder learns to segment what classes name ("red" and "mug"), and what a point or a box picks out:
+a published SAM's decoder comes trained too. The heads are thrown away afterwards.
 Letters: B pictures, s side of the grid of points, K classes of a map, D prompt width.
 """
 
@@ -25,6 +26,7 @@ from miras.metrics_log import METRICS, MetricsLog
 from miras.model import losses
 from miras.model.config import Mini
 from miras.model.decoder import decode_masks
+from miras.model.memory import frame_box, region_crop
 from miras.model.mining import PatchMining
 from miras.model.schedule import warm_up_decay
 from miras.model.vision import (
@@ -44,6 +46,7 @@ WARM_UP_STEPS = 50
 CENTRE_WEIGHT = 2.0
 FOREGROUND_WEIGHT = 0.5
 DECODER_RATE = 0.2  # of the learning rate: measured, the decoder leaves its plateau later at higher rates
+PICKED = 2  # every second picture also shows one object picked out: by a point, by a box, cut out
 CELLS = 4  # a token or embedding cell says CELLS x CELLS labels
 
 
@@ -68,6 +71,40 @@ class DenseSource:
     num_classes: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class PickedOut:
+    """An object of each of n pictures."""
+
+    picture: Tensor
+    """int [n], index of its picture in the batch."""
+    cut_outs: list[Image.Image]
+    """The object alone, on black."""
+    labels: Mapping[str, Tensor]
+    """Map name -> int [n], its most common class there, 0 = none."""
+    points: Tensor
+    """float [n, 2], (x, y) of one of its pixels."""
+    boxes: Tensor
+    """float [n, 4], (x0, y0, x1, y1)."""
+    masks: Tensor
+    """float [n, s, s]."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Outputs of the heads and of the mask decoder."""
+
+    tokens: Tensor
+    """[B, sum K + 2, s, s]."""
+    pixels: Tensor
+    """[B, sum K + 2, s, s], another s."""
+    cut_outs: Tensor
+    """[n, sum K]."""
+    named: Tensor
+    """Mask logits [B, s, s]."""
+    picked: Tensor
+    """Mask logits [2n, s, s]: by points, then by boxes."""
+
+
 class MiniEncoders(nn.Module):
     """The encoders in training with their heads."""
 
@@ -86,18 +123,17 @@ class MiniEncoders(nn.Module):
         )
         outputs = sum(self.classes.values()) + 2
         self.mask_side = CELLS * mini.sam.image_size_px // mini.sam.patch_px
+        self.cut_out_head = nn.Linear(mini.clip.width, sum(self.classes.values()))
         self.token_head = DenseHead(mini.clip.width, outputs)
         self.pixel_head = DenseHead(mini.sam.prompt_width, outputs)
 
-    def forward(self, pictures: list[Image.Image], names: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What image tokens and SAM's embedding tell, and the masks of what is named.
+    def forward(self, pictures: list[Image.Image], names: Tensor, picked: PickedOut) -> Told:
+        """What image tokens, SAM's embedding and CLIP's CLS tell, and the masks of what is named and picked out.
 
         Args:
             pictures: B pictures.
             names: float [B, sum K], 1 for each class that together name something in the picture.
-
-        Returns:
-            Logits [B, sum K + 2, s, s] of the tokens and of the embedding (s differs), and mask logits [B, s, s].
+            picked: objects of some of the pictures.
         """
         low = normalised_frames(pictures, self.mini.clip.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
         high = normalised_frames(pictures, self.mini.convnext.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
@@ -109,14 +145,30 @@ class MiniEncoders(nn.Module):
         side = round(tokens.shape[1] ** 0.5)
         grid = tokens.transpose(1, 2).unflatten(2, (side, side))
         embedding = self.sam_encoder(whole)
-        masks = decode_masks(
-            self.mask_decoder,
-            self.prompt_encoder,
-            image_embeddings=embedding,
-            prompts=self.name_head(names)[:, None],
-            image_index=torch.arange(len(pictures)),
+        cut_outs = normalised_frames(picked.cut_outs, self.mini.clip.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
+        return Told(
+            tokens=self.token_head(grid),
+            pixels=self.pixel_head(embedding),
+            cut_outs=self.cut_out_head(self.clip(pixel_values=cut_outs).last_hidden_state[:, 0]),
+            named=self._masks(self.name_head(names)[:, None], embedding, torch.arange(len(pictures))),
+            picked=torch.cat(
+                [
+                    self._masks(self._prompts(points=picked.points), embedding, picked.picture),
+                    self._masks(self._prompts(boxes=picked.boxes), embedding, picked.picture),
+                ]
+            ),
         )
-        return self.token_head(grid), self.pixel_head(embedding), masks
+
+    def _prompts(self, *, points: Tensor | None = None, boxes: Tensor | None = None) -> Tensor:
+        """SAM's prompts [n, 2, D] of one point [n, 2] or one box [n, 4] each, in pixels of its frame."""
+        labelled = None if points is None else (points[:, None], torch.ones(len(points), 1))
+        sparse: Tensor = self.prompt_encoder(points=labelled, boxes=boxes, masks=None)[0]
+        return sparse
+
+    def _masks(self, prompts: Tensor, embedding: Tensor, picture: Tensor) -> Tensor:
+        return decode_masks(
+            self.mask_decoder, self.prompt_encoder, image_embeddings=embedding, prompts=prompts, image_index=picture
+        )
 
 
 class DenseHead(nn.Sequential):
@@ -158,7 +210,7 @@ def parameter_groups(model: MiniEncoders, learning_rate: float) -> list[dict[str
     """The encoders' parameters, and the decoder's at a lower rate."""
     groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for name, value in model.named_parameters():
-        groups[name.startswith(("mask_decoder", "name_head"))].append(value)
+        groups[name.startswith(("mask_decoder", "name_head", "prompt_encoder"))].append(value)
     return [
         {"params": groups[False], "lr": learning_rate},
         {"params": groups[True], "lr": DECODER_RATE * learning_rate},
@@ -172,18 +224,24 @@ def _step(
     batch = source.batch(step)
     dice = np.random.default_rng((seed, step))
     names, named = named_masks(batch, model.classes, side=model.mask_side, dice=dice)
-    token_logits, pixel_logits, mask_logits = model(batch.pictures, names)
-    token_loss, told = dense_objective(token_logits, batch, model.classes)
-    pixel_loss, seen = dense_objective(pixel_logits, batch, model.classes)
-    bce, overlap = losses.mask_bce(mask_logits, named), losses.mask_dice(mask_logits, named)
-    loss = token_loss + pixel_loss + losses.BCE_WEIGHT * bce + losses.DICE_WEIGHT * overlap
+    picked = picked_out(batch, side=model.mask_side, dice=dice)
+    found: Told = model(batch.pictures, names, picked)
+    token_loss, told = dense_objective(found.tokens, batch, model.classes)
+    pixel_loss, seen = dense_objective(found.pixels, batch, model.classes)
+    _, named_dice, named_loss = losses.mask_sums(found.named, named, losses.LossWeights())
+    _, picked_dice, picked_loss = losses.mask_sums(found.picked, picked.masks.repeat(2, 1, 1), losses.LossWeights())
+    cut_loss, recognised = cut_out_objective(found.cut_outs, picked.labels, model.classes)
+    num_picked = max(1, len(found.picked))
+    loss = token_loss + pixel_loss + named_loss / len(named) + picked_loss / num_picked + cut_loss
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimiser.step()
     return {
         "loss": loss.item(),
-        "named_dice": 1 - overlap.item(),
+        "named_dice": 1 - named_dice.item() / len(named),
+        "picked_dice": 1 - picked_dice.item() / num_picked,
+        **{f"cut_out_{name}": value for name, value in recognised.items()},
         **{f"token_{name}": value for name, value in told.items()},
         **{f"pixel_{name}": value for name, value in seen.items()},
     }
@@ -234,6 +292,57 @@ def named_masks(
             agree &= grids[name][picture] == label
         masks[picture] = torch.from_numpy(agree)
     return names, masks
+
+
+def picked_out(batch: DenseBatch, *, side: int, dice: np.random.Generator) -> PickedOut:
+    """An object in every PICKED-th picture that shows one: by a point in it, by its box, and cut out."""
+    size = batch.instance.shape[-1]
+    pictures, cut_outs, points, boxes, masks = [], [], [], [], []
+    labels: dict[str, list[int]] = {name: [] for name in batch.maps}
+    for picture in range(0, len(batch.pictures), PICKED):
+        present = np.unique(batch.instance[picture])
+        present = present[present > 0]
+        if not len(present):
+            continue
+        here = batch.instance[picture] == dice.choice(present)
+        y, x = np.argwhere(here)[dice.integers(int(here.sum()))]
+        pictures.append(picture)
+        cut_outs.append(region_crop(batch.pictures[picture], here))
+        points.append((float(x) + 0.5, float(y) + 0.5))
+        boxes.append(frame_box(here, size))
+        masks.append(sample_at(here[None].astype(np.float32), side)[0])
+        for name, classes in batch.maps.items():
+            counts = np.bincount(classes[picture][here])
+            counts[0] = 0
+            labels[name].append(int(counts.argmax()))
+    return PickedOut(
+        picture=torch.tensor(pictures, dtype=torch.long),
+        cut_outs=cut_outs,
+        labels={name: torch.tensor(values, dtype=torch.long) for name, values in labels.items()},
+        points=torch.tensor(points, dtype=torch.float32).view(-1, 2),
+        boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+        masks=torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, side, side),
+    )
+
+
+def cut_out_objective(
+    logits: Tensor, labels: Mapping[str, Tensor], classes: Mapping[str, int]
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean cross-entropy of every map over cut-out objects, and the share of right labels.
+
+    Args:
+        logits: [n, sum K].
+        labels: map -> int [n], 0 = none.
+        classes: map -> number of classes.
+    """
+    loss, start, scores = logits.sum() * 0.0, 0, {}
+    for name, count in classes.items():
+        part, wanted = logits[:, start : start + count], labels[name]
+        start += count
+        if len(wanted):
+            loss = loss + F.cross_entropy(part, wanted)
+            scores[name] = float((part.argmax(dim=1) == wanted).float().mean())
+    return loss, scores
 
 
 def dense_objective(logits: Tensor, batch: DenseBatch, classes: Mapping[str, int]) -> tuple[Tensor, dict[str, float]]:

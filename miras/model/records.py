@@ -15,6 +15,9 @@ class Request:
     history: tuple[tuple[str, str], ...]
     """Earlier turns as (question, answer); answers are rendered, with `[OBJ]phrase[SEG]` markers."""
     question: str
+    references: tuple[tuple[np.ndarray, ...], ...] = ()
+    """Per question, earlier ones first, the masks it speaks of: boolean (h, w) in pixels of the picture, none empty.
+    Empty when no question speaks of any."""
 
 
 @dataclass(frozen=True)

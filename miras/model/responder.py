@@ -2,14 +2,14 @@
 
 The state that predicted each token is kept while decoding, so the mask prompt is the very state that chose
 `[SEG]`; nothing is run twice and no position is computed from text.
-Letters: B requests, T prompt tokens, W language width.
+Letters: B requests, T prompt tokens, W language width, m referenced masks.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,13 +19,16 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
 
+from miras.dialogue.rendering import split_groups
 from miras.errors import DataError
 from miras.files import write_json
 from miras.model.config import NetworkConfig
+from miras.model.devices import to_device
 from miras.model.features import FeatureStore
-from miras.model.network import MirasNetwork
+from miras.model.memory import encode_regions, frame_box
+from miras.model.network import MemoryTokens, MirasNetwork
 from miras.model.records import Group, Request, Response
-from miras.model.tokens import RowBuilder, TokenRow
+from miras.model.tokens import RowBuilder, TokenRow, TurnText
 from miras.model.vision import PictureFeatures, VisionEncoders, masks_from_frame
 from miras.model.weights import Backbones, load_trained, save_trained
 
@@ -45,12 +48,32 @@ class _Spoken:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Features of the distinct pictures of a batch, and their sizes."""
+    """The pictures of a batch of requests."""
 
     features: PictureFeatures
+    """Of the distinct pictures; `sam` is not looked at."""
     index: Tensor
+    """int [B], the picture of each request."""
+    sam: Callable[[Sequence[int]], Tensor]
+    """SAM's embeddings [n, D, g, g] of the pictures of the given requests; called when there are masks to make."""
     sizes: list[tuple[int, int]]
     """(height, width) per request."""
+    open: list[Callable[[], Image.Image]]
+    """Per request the picture itself, for the view of referenced masks."""
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture that `respond` is asked about by its id."""
+
+    path: Path
+    height: int
+    width: int
+
+    def open(self) -> Image.Image:
+        """Its pixels, upright RGB."""
+        with Image.open(self.path) as opened:
+            return opened.convert("RGB")
 
 
 class Responder:
@@ -64,14 +87,14 @@ class Responder:
         device: str,
         store: FeatureStore | None = None,
         encoders: Callable[[], VisionEncoders] | None = None,
-        picture_sizes: dict[str, tuple[int, int]] | None = None,
+        pictures: Mapping[str, StoredPicture] | None = None,
     ) -> None:
-        """`store` and `picture_sizes` answer requests by image id; `encoders` is called for new pictures."""
+        """`store` and `pictures` answer requests by image id; `encoders` is called for new pictures."""
         self.network = network.to(device).eval()
         self.builder = builder
         self.device = device
         self.store = store
-        self.picture_sizes = picture_sizes or {}
+        self.pictures = pictures or {}
         self._make_encoders = encoders
         self._encoders: VisionEncoders | None = None
         self._blank = False
@@ -83,7 +106,7 @@ class Responder:
         weights: Path,
         *,
         features: Path | None = None,
-        picture_sizes: dict[str, tuple[int, int]] | None = None,
+        pictures: Mapping[str, StoredPicture] | None = None,
         device: str = "cpu",
     ) -> Responder:
         """Opens the weights that a training stage wrote.
@@ -92,13 +115,13 @@ class Responder:
             backbones: folder of the stage `backbones`.
             weights: folder of `stage1` or `stage2`.
             features: folder of the stage `features`, for `respond`.
-            picture_sizes: image id -> (height, width), for `respond`.
+            pictures: by image id, for `respond`.
             device: torch device.
         """
         opened = Backbones(backbones)
         tokenizer = opened.tokenizer()
         config = read_network_config(weights)
-        network = opened.network(config, num_tokens=len(tokenizer))
+        network = opened.network(config, tokenizer)
         load_trained(network, weights / WEIGHTS)
         store = FeatureStore(features, fingerprint=opened.manifest.fingerprint) if features else None
         builder = RowBuilder(
@@ -106,6 +129,7 @@ class Responder:
             num_image_tokens=opened.num_image_tokens,
             system_prompt=config.system_prompt,
             max_tokens=config.max_tokens,
+            mask_memory=config.mask_memory,
         )
         return cls(
             network,
@@ -113,7 +137,7 @@ class Responder:
             device=device,
             store=store,
             encoders=opened.encoders,
-            picture_sizes=picture_sizes,
+            pictures=pictures,
         )
 
     def without_picture(self) -> Responder:
@@ -124,7 +148,7 @@ class Responder:
             device=self.device,
             store=self.store,
             encoders=self._make_encoders,
-            picture_sizes=self.picture_sizes,
+            pictures=self.pictures,
         )
         blind._blank = True
         return blind
@@ -138,24 +162,42 @@ class Responder:
         if self.store is None:
             raise DataError("this model was opened without stored features; use `ask` with a picture.")
         image_ids = sorted({request.image_id for request in requests})
-        sizes = [self.picture_sizes[request.image_id] for request in requests]
+        stored = [self.pictures[request.image_id] for request in requests]
+        sizes = [(picture.height, picture.width) for picture in stored]
         if self._blank:
             features = self.encoders([Image.new("RGB", (64, 64), (128, 128, 128))])
             index = torch.zeros(len(requests), dtype=torch.long)
         else:
-            features = self.store.read(image_ids)
+            features = self.store.read(image_ids, num_sam=0)
             index = torch.tensor([image_ids.index(request.image_id) for request in requests])
-        turns = [(request.history, request.question, request.image_id) for request in requests]
-        return self._answer(turns, _Pictures(features, index, sizes))
+        opens = [picture.open for picture in stored]
+        sam = self._stored_sam(requests)
+        if self._blank:
+            sam = lambda numbers: features.sam.expand(len(numbers), -1, -1, -1)  # noqa: E731
+        return self._answer(requests, _Pictures(features, index, sam, sizes, opens))
 
-    def ask(self, picture: Image.Image, questions: Sequence[str]) -> list[Response]:
-        """Answers to successive questions about a new upright RGB picture; each sees the answers before it."""
+    def ask(
+        self, picture: Image.Image, questions: Sequence[str], *, refers_to: Sequence[Sequence[int]] = ()
+    ) -> list[Response]:
+        """Answers to successive questions about a new upright RGB picture; each sees the answers before it.
+
+        Args:
+            picture: of any size.
+            questions: in order.
+            refers_to: per question the indices of earlier ones whose masks it speaks of; empty: none speaks of any.
+        """
         features = self.encoders([picture])
-        pictures = _Pictures(features, torch.zeros(1, dtype=torch.long), [(picture.height, picture.width)])
+        size = (picture.height, picture.width)
+        only = torch.zeros(1, dtype=torch.long)
+        pictures = _Pictures(features, only, lambda _: features.sam, [size], [lambda: picture])
         history: list[tuple[str, str]] = []
-        responses = []
-        for question in questions:
-            (response,) = self._answer([(tuple(history), question, "dialogue")], pictures)
+        references: list[tuple[np.ndarray, ...]] = []
+        responses: list[Response] = []
+        for number, question in enumerate(questions):
+            places = refers_to[number] if refers_to else ()
+            references.append(tuple(g.mask for place in places for g in responses[place].groups if g.mask.any()))
+            request = Request("dialogue", tuple(history), question, tuple(references))
+            (response,) = self._answer([request], pictures)
             history.append((question, response.answer))
             responses.append(response)
         return responses
@@ -170,21 +212,43 @@ class Responder:
         return self._encoders
 
     @torch.inference_mode()
-    def _answer(
-        self, turns: Sequence[tuple[Sequence[tuple[str, str]], str, str]], pictures: _Pictures
-    ) -> list[Response]:
+    def _answer(self, requests: Sequence[Request], pictures: _Pictures) -> list[Response]:
         started = time.perf_counter()
-        features = _to(pictures.features, self.device)
-        rows = [self.builder.prompt_row(history, question, where=where) for history, question, where in turns]
-        spoken = self._generate(rows, self.network.image_tokens(features)[pictures.index.to(self.device)])
-        groups = self._groups(spoken, features, pictures)
-        seconds = (time.perf_counter() - started) / len(turns)
+        features = to_device(pictures.features, self.device)
+        rows = [self.builder.prompt_row(_turns(request), where=request.image_id) for request in requests]
+        memory = self._memory(requests, rows, pictures)
+        spoken = self._generate(rows, self.network.image_tokens(features)[pictures.index.to(self.device)], memory)
+        groups = self._groups(spoken, pictures)
+        seconds = (time.perf_counter() - started) / len(requests)
         return [
             Response(answer=self._text(row.ids), groups=tuple(found), seconds=seconds)
             for row, found in zip(spoken, groups, strict=True)
         ]
 
-    def _generate(self, rows: Sequence[TokenRow], image_tokens: Tensor) -> list[_Spoken]:
+    def _memory(self, requests: Sequence[Request], rows: Sequence[TokenRow], pictures: _Pictures) -> MemoryTokens:
+        """What the questions' masks look like and where they are; positions as in the rows, not padded."""
+        spoken_of = [
+            (number, mask)
+            for number, request in enumerate(requests)
+            for masks in (request.references if self.builder.has_memory else ())
+            for mask in masks
+        ]
+        places = torch.tensor([place for row in rows for place in row.memory], dtype=torch.long).view(-1, 2)
+        vectors = torch.zeros(0, 1)
+        if spoken_of and self.builder.has_mask_token:
+            opened = [pictures.open[number]() for number, _ in spoken_of]
+            vectors = encode_regions(self.encoders, opened, [mask for _, mask in spoken_of])
+        side = self.network.prompt_encoder.input_image_size[0]
+        boxes = [frame_box(mask, side) for _, mask in spoken_of]
+        return MemoryTokens(
+            row=torch.tensor([number for number, _ in spoken_of], dtype=torch.long),
+            mask_at=places[:, 0],
+            box_at=places[:, 1],
+            vectors=vectors,
+            boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+        )
+
+    def _generate(self, rows: Sequence[TokenRow], image_tokens: Tensor, memory: MemoryTokens) -> list[_Spoken]:
         """Greedy decoding of all rows together; padded on the left, so that every row ends where answers begin."""
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.builder.end_id, device=self.device)
@@ -193,7 +257,9 @@ class Responder:
             ids[number, longest - len(row.ids) :] = torch.tensor(row.ids)
             attention[number, longest - len(row.ids) :] = 1
         starts = torch.tensor([longest - len(row.ids) + row.image_start for row in rows], device=self.device)
-        embedded = self.network.embed(ids, image_start=starts, image_tokens=image_tokens)
+        shift = torch.tensor([longest - len(row.ids) for row in rows])[memory.row]
+        memory = to_device(replace(memory, mask_at=memory.mask_at + shift, box_at=memory.box_at + shift), self.device)
+        embedded = self.network.embed(ids, image_start=starts, image_tokens=image_tokens, memory=memory)
         positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
         cache = DynamicCache()
         states = [self.network.states(embedded, attention=attention, positions=positions, cache=cache)[:, -1]]
@@ -211,31 +277,50 @@ class Responder:
         tokens = torch.stack(chosen, dim=1).tolist()
         return [_spoken(tokens[number], all_states[number], self.builder.end_id) for number in range(len(rows))]
 
-    def _groups(self, spoken: Sequence[_Spoken], features: PictureFeatures, pictures: _Pictures) -> list[list[Group]]:
-        found = [(row, first, last) for row, said in enumerate(spoken) for first, last in self._spans(said.ids)]
+    def _stored_sam(self, requests: Sequence[Request]) -> Callable[[Sequence[int]], Tensor]:
+        """Reads SAM's embeddings; a picture without one (no dialogue has a target there) is encoded now."""
+
+        def embeddings(numbers: Sequence[int]) -> Tensor:
+            assert self.store is not None
+            ids = list(dict.fromkeys(requests[number].image_id for number in numbers))
+            found = {image_id: self.store.read_sam([image_id]) for image_id in ids if self.store.has_sam(image_id)}
+            for image_id in set(ids) - set(found):
+                found[image_id] = self.encoders.mask_side([self.pictures[image_id].open()]).cpu()
+            return torch.cat([found[requests[number].image_id] for number in numbers])
+
+        return embeddings
+
+    def _groups(self, spoken: Sequence[_Spoken], pictures: _Pictures) -> list[list[Group]]:
+        found = [(row, *span) for row, said in enumerate(spoken) for span in self._spans(said.ids)]
         groups: list[list[Group]] = [[] for _ in spoken]
         if not found:
             return groups
-        longest = max(last - first + 1 for _, first, last in found)
+        longest = max(last - first + 1 for _, first, last, _ in found)
         spans = torch.zeros(len(found), longest, spoken[0].states.shape[-1], device=self.device)
         is_padding = torch.ones(len(found), longest, dtype=torch.bool, device=self.device)
-        for number, (row, first, last) in enumerate(found):  # the state AT token k lies at k + 1
+        for number, (row, first, last, _) in enumerate(found):  # the state AT token k lies at k + 1
             spans[number, : last - first + 1] = spoken[row].states[first + 1 : last + 2]
             is_padding[number, : last - first + 1] = False
-        query_at = torch.tensor([last - first for _, first, last in found], device=self.device)
+        query_at = torch.tensor([last - first for _, first, last, _ in found], device=self.device)
         aligned = torch.ones_like(query_at, dtype=torch.bool)
-        prompts = self.network.prompts(spans, is_padding=is_padding, query_at=query_at, aligned=aligned)
-        index = pictures.index.to(self.device)[[row for row, _, _ in found]]
-        logits = self.network.mask_logits(prompts, image_embeddings=features.sam, picture_index=index)
-        for number, (row, first, last) in enumerate(found):
+        seg = self.network.seg_prompts(spans, is_padding=is_padding, query_at=query_at, aligned=aligned)
+        at_reference = torch.stack([spoken[row].states[reference + 1] for row, *_, reference in found])
+        has_reference = torch.tensor([reference >= 0 for *_, reference in found], device=self.device)
+        prompts, _ = self.network.decoder_prompts(seg, at_reference, has_reference=has_reference)
+        speakers = sorted({row for row, *_ in found})
+        index = torch.tensor([speakers.index(row) for row, *_ in found], device=self.device)
+        embeddings = pictures.sam(speakers).to(self.device)
+        logits = self.network.mask_logits(prompts, image_embeddings=embeddings, picture_index=index)
+        for number, (row, first, last, _) in enumerate(found):
             height, width = pictures.sizes[row]
             mask = masks_from_frame(logits[number : number + 1], height=height, width=width)[0]
             phrase = self._text(spoken[row].ids[first + 1 : last + 1])
             groups[row].append(Group(phrase=phrase, mask=np.asarray(mask.cpu())))
         return groups
 
-    def _spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """(first, last) of every target: from its `[OBJ]` to the token before its `[SEG]`.
+    def _spans(self, ids: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(first, last, reference) of every target: from its `[OBJ]` to the token before its `[SEG]`, and the place of
+        the `[REF]` right before its `[OBJ]`, -1 without.
 
         A `[SEG]` without `[OBJ]` still points at a mask: its span is the one token before it.
         """
@@ -244,7 +329,9 @@ class Responder:
             if token == self.builder.obj_id:
                 opened = place
             elif token == self.builder.seg_id:
-                spans.append((opened if opened >= 0 else place - 1, place - 1))
+                first = opened if opened >= 0 else place - 1
+                refers = first > 0 and ids[first - 1] == self.builder.ref_id
+                spans.append((first, place - 1, first - 1 if refers else -1))
                 opened = -1
         return spans
 
@@ -253,18 +340,19 @@ class Responder:
         return text.replace(str(self.builder.tokenizer.eos_token), "").strip()
 
 
+def _turns(request: Request) -> list[TurnText]:
+    """History and question as text; markers in the model's own answers are dropped and written anew."""
+    references = [len(masks) for masks in request.references] or [0] * (len(request.history) + 1)
+    earlier = [
+        TurnText(question, *split_groups(answer), references=count)
+        for (question, answer), count in zip(request.history, references[:-1], strict=True)
+    ]
+    return [*earlier, TurnText(request.question, references=references[-1])]
+
+
 def _spoken(tokens: list[int], states: Tensor, end_id: int) -> _Spoken:
     length = tokens.index(end_id) if end_id in tokens else len(tokens)
     return _Spoken(tokens[:length], states[: length + 1])
-
-
-def _to(features: PictureFeatures, device: str) -> PictureFeatures:
-    return replace(
-        features,
-        clip=features.clip.to(device),
-        high=None if features.high is None else features.high.to(device),
-        sam=features.sam.to(device),
-    )
 
 
 def save_weights(network: MirasNetwork, folder: Path) -> None:

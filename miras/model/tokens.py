@@ -13,36 +13,54 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from miras.dialogue.records import TARGET_SLOT
-from miras.dialogue.rendering import IMAGE, OBJ, SEG, split_groups
+from miras.dialogue.rendering import BOX, IMAGE, MASK, OBJ, REF, SEG
 from miras.errors import DataError
+from miras.model.config import MemoryKind
 
 IGNORED = -100
 
 
 @dataclass(frozen=True)
-class AnswerText:
-    """An answer to encode: text with `{target}` slots, and the phrase of each slot."""
+class TurnText:
+    """A turn to encode."""
 
-    text: str
+    question: str
+    answer: str = ""
+    """Text with `{target}` slots; unused in the last turn of a prompt."""
     phrases: tuple[str, ...] = ()
+    """One per slot."""
+    references: int = 0
+    """How many masks the question speaks of."""
 
 
 @dataclass
 class TokenRow:
-    """One sequence for the language model."""
+    """One sequence for the language model: a shared prefix, then dialogues that do not see each other."""
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     """The id where it is to be learned, else -100; same length as ids."""
-    image_start: int = 0
-    """Position of the first image token; they are contiguous."""
+    parts: list[int] = field(default_factory=list)
+    """Per token: 0 in the prefix, k in the k-th dialogue. Same length as ids."""
+    positions: list[int] = field(default_factory=list)
+    """Per token its place in the dialogue read alone: each dialogue goes on from the prefix."""
+    image_start: int = -1
+    """Position of the first image token; they are contiguous. -1 without picture."""
     spans: list[tuple[int, int]] = field(default_factory=list)
     """Per target (first, last): the states at [OBJ] ... the last word of its phrase; the state at `last`
     predicts [SEG] and is the mask prompt (LISA's convention, fact sheet 2.19)."""
+    references: list[int] = field(default_factory=list)
+    """Per target the position of its [REF], -1 where its question speaks of no mask."""
+    memory: list[tuple[int, int]] = field(default_factory=list)
+    """Per mask that a question speaks of, in order: positions of its mask token and its box token, -1 without."""
 
 
 class RowBuilder:
-    """Writes token rows in LLaVA's form: `{system} USER: <image>...{question} ASSISTANT: {answer}</s>`."""
+    """Writes token rows in LLaVA's form: `{system} USER: <image>...{question} ASSISTANT: {answer}</s>`.
+
+    With mask memory a question that speaks of masks is `<mask><box>...{question}` and the targets of its answer are
+    `[REF][OBJ]phrase[SEG]`.
+    """
 
     def __init__(
         self,
@@ -51,15 +69,19 @@ class RowBuilder:
         num_image_tokens: int,
         system_prompt: str,
         max_tokens: int,
+        mask_memory: MemoryKind,
     ) -> None:
         self.tokenizer = tokenizer
         self.num_image_tokens = num_image_tokens
         self.max_tokens = max_tokens
-        markers: Any = tokenizer.convert_tokens_to_ids([OBJ, SEG, IMAGE])
-        self.obj_id, self.seg_id, self.image_id = markers
+        markers: Any = tokenizer.convert_tokens_to_ids([OBJ, SEG, REF, IMAGE, MASK, BOX])
+        self.obj_id, self.seg_id, self.ref_id, self.image_id, self.mask_id, self.box_id = markers
         self.end_id: int = tokenizer.eos_token_id
+        self.has_mask_token, self.has_box_token = mask_memory in ("mask", "both"), mask_memory in ("box", "both")
+        self.has_memory = mask_memory != "off"
         self._pieces: dict[str, list[int]] = {}
-        self._system = self.encode(system_prompt) if system_prompt else []
+        start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self._start = start + (self.encode(system_prompt) if system_prompt else []) + self.encode("USER:")
         self._user, self._assistant = self.encode("USER:"), self.encode("ASSISTANT:")
 
     def encode(self, text: str) -> list[int]:
@@ -71,78 +93,99 @@ class RowBuilder:
                 self._pieces[text] = found
         return found
 
-    def training_row(self, turns: Sequence[tuple[str, AnswerText]], *, where: str) -> TokenRow:
+    def training_row(
+        self, dialogues: Sequence[Sequence[TurnText]], *, where: str, has_picture: bool = True
+    ) -> TokenRow:
         """A row with every answer supervised.
 
         Args:
-            turns: question and answer of each turn.
+            dialogues: each the turns of one dialogue about the same picture.
             where: names the sample in messages.
+            has_picture: whether image tokens open the row.
 
         Raises:
-            DataError: the row is longer than `max_tokens`; it is never cut.
+            DataError: a dialogue read alone is longer than `max_tokens`; it is never cut.
         """
-        row = self._start()
-        for number, (question, answer) in enumerate(turns):
-            self._add_question(row, question, first=number == 0)
-            self._add_answer(row, answer)
-        self._check_length(row, where)
+        row = self._prefix(has_picture)
+        for number, turns in enumerate(dialogues, 1):
+            for place, turn in enumerate(turns):
+                self._add_question(row, turn, part=number, is_first=place == 0)
+                self._add_answer(row, turn, part=number)
+            self._check_length(row, where)
         return row
 
-    def prompt_row(self, history: Sequence[tuple[str, str]], question: str, *, where: str) -> TokenRow:
-        """A row that ends where the answer begins.
-
-        Args:
-            history: (question, rendered answer) of earlier turns; markers in answers are the model's own.
-            question: what is asked now.
-            where: names the sample in messages.
+    def prompt_row(self, turns: Sequence[TurnText], *, where: str) -> TokenRow:
+        """A row that ends where the answer to the last of `turns` begins; the earlier ones are its history.
 
         Raises:
             DataError: as `training_row`.
         """
-        row = self._start()
-        for number, (earlier, answer) in enumerate(history):
-            self._add_question(row, earlier, first=number == 0)
-            self._add_answer(row, AnswerText(*split_groups(answer)))
-        self._add_question(row, question, first=not history)
+        row = self._prefix(has_picture=True)
+        for place, turn in enumerate(turns):
+            self._add_question(row, turn, part=1, is_first=place == 0)
+            if place < len(turns) - 1:
+                self._add_answer(row, turn, part=1)
         self._check_length(row, where)
         return row
 
-    def _start(self) -> TokenRow:
-        start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+    def _prefix(self, has_picture: bool) -> TokenRow:
         row = TokenRow()
-        _append(row, start + self._system, learned=False)
+        _append(row, self._start, part=0)
+        if has_picture:
+            row.image_start = len(row.ids)
+            _append(row, [self.image_id] * self.num_image_tokens, part=0)
         return row
 
-    def _add_question(self, row: TokenRow, question: str, *, first: bool) -> None:
-        _append(row, self._user, learned=False)
-        if first:
-            row.image_start = len(row.ids)
-            _append(row, [self.image_id] * self.num_image_tokens, learned=False)
-        _append(row, self.encode(question), learned=False)
-        _append(row, self._assistant, learned=False)
+    def _add_question(self, row: TokenRow, turn: TurnText, *, part: int, is_first: bool) -> None:
+        if not is_first:
+            _append(row, self._user, part=part)
+        for _ in range(turn.references if self.has_memory else 0):
+            mask_at = box_at = -1
+            if self.has_mask_token:
+                mask_at = len(row.ids)
+                _append(row, [self.mask_id], part=part)
+            if self.has_box_token:
+                box_at = len(row.ids)
+                _append(row, [self.box_id], part=part)
+            row.memory.append((mask_at, box_at))
+        _append(row, self.encode(turn.question), part=part)
+        _append(row, self._assistant, part=part)
 
-    def _add_answer(self, row: TokenRow, answer: AnswerText) -> None:
-        parts = answer.text.split(TARGET_SLOT)
-        if len(parts) != len(answer.phrases) + 1:
-            raise DataError(f"answer {answer.text!r} has {len(parts) - 1} slots for {len(answer.phrases)} targets.")
-        for number, part in enumerate(parts):
+    def _add_answer(self, row: TokenRow, turn: TurnText, *, part: int) -> None:
+        pieces = turn.answer.split(TARGET_SLOT)
+        if len(pieces) != len(turn.phrases) + 1:
+            raise DataError(f"answer {turn.answer!r} has {len(pieces) - 1} slots for {len(turn.phrases)} targets.")
+        for number, piece in enumerate(pieces):
             if number:
-                first = len(row.ids)
-                _append(row, [self.obj_id, *self.encode(answer.phrases[number - 1])], learned=True)
-                row.spans.append((first, len(row.ids) - 1))
-                _append(row, [self.seg_id], learned=True)
-            if part.strip():
-                _append(row, self.encode(part.strip()), learned=True)
-        _append(row, [self.end_id], learned=True)
+                self._add_group(row, turn.phrases[number - 1], part=part, refers=turn.references > 0)
+            if piece.strip():
+                _append(row, self.encode(piece.strip()), part=part, learned=True)
+        _append(row, [self.end_id], part=part, learned=True)
+
+    def _add_group(self, row: TokenRow, phrase: str, *, part: int, refers: bool) -> None:
+        row.references.append(len(row.ids) if refers and self.has_memory else -1)
+        if refers and self.has_memory:
+            _append(row, [self.ref_id], part=part, learned=True)
+        first = len(row.ids)
+        _append(row, [self.obj_id, *self.encode(phrase)], part=part, learned=True)
+        row.spans.append((first, len(row.ids) - 1))
+        _append(row, [self.seg_id], part=part, learned=True)
 
     def _check_length(self, row: TokenRow, where: str) -> None:
-        if len(row.ids) > self.max_tokens:
+        length = row.positions[-1] + 1
+        if length > self.max_tokens:
             raise DataError(
-                f"{where}: {len(row.ids)} tokens ({self.num_image_tokens} of them for the picture), but "
+                f"{where}: {length} tokens ({self.num_image_tokens} of them for the picture), but "
                 f"network.max_tokens is {self.max_tokens}. Raise it or shorten the dialogue."
             )
 
 
-def _append(row: TokenRow, ids: Sequence[int], *, learned: bool) -> None:
+def _append(row: TokenRow, ids: Sequence[int], *, part: int, learned: bool = False) -> None:
+    if not row.parts or row.parts[-1] == part:
+        start = row.positions[-1] + 1 if row.positions else 0
+    else:  # a dialogue opens: it goes on from the prefix
+        start = row.parts.count(0)
     row.ids.extend(ids)
     row.labels.extend(ids if learned else [IGNORED] * len(ids))
+    row.parts.extend([part] * len(ids))
+    row.positions.extend(range(start, start + len(ids)))

@@ -31,7 +31,7 @@ class PictureFeatures:
     high: Tensor | None
     """[B, Ch, grid, grid] all ConvNeXt stages on one grid; None without second encoder."""
     sam: Tensor
-    """[B, D, g, g] image embedding."""
+    """[S, D, g, g] image embedding of the first S pictures: all of them, unless fewer were asked for."""
 
     def __getitem__(self, rows: Tensor) -> PictureFeatures:
         """The features of the pictures that `rows` (int [k]) names, in that order."""
@@ -56,6 +56,8 @@ def normalised_frames(
     pictures: Sequence[Image.Image], size_px: int, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensor:
     """Encoder input [B, 3, S, S]: normalised, zero where the square holds no picture."""
+    if not pictures:
+        return torch.zeros(0, 3, size_px, size_px)
     framed = [frame(picture, size_px) for picture in pictures]
     pixels = torch.from_numpy(np.stack([square for square, _ in framed])).permute(0, 3, 1, 2).float() / 255
     normalised = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
@@ -109,21 +111,35 @@ class VisionEncoders(nn.Module):
         self.clip_size_px = int(clip.config.image_size)  # type: ignore[arg-type]  # an int in every CLIP
         self.requires_grad_(False).eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the encoders are."""
+        return next(self.sam.parameters()).device
+
     def train(self, mode: bool = True) -> VisionEncoders:
         """Frozen encoders stay in evaluation mode."""
         return super().train(False)
 
-    @torch.no_grad()
     def forward(self, pictures: Sequence[Image.Image]) -> PictureFeatures:
         """Features of upright RGB pictures of any size."""
-        device = self.sam.pos_embed.device if self.sam.pos_embed is not None else "cpu"
-        clip_input = normalised_frames(pictures, self.clip_size_px, mean=CLIP_MEAN, std=CLIP_STD).to(device)
-        sam_input = normalised_frames(pictures, self.sam.img_size, mean=SAM_MEAN, std=SAM_STD).to(device)
+        return PictureFeatures(*self.language_side(pictures), self.mask_side(pictures))
+
+    @torch.no_grad()
+    def language_side(self, pictures: Sequence[Image.Image]) -> tuple[Tensor, Tensor | None]:
+        """What the language model sees: `PictureFeatures.clip` and `PictureFeatures.high`."""
+        low = normalised_frames(pictures, self.clip_size_px, mean=CLIP_MEAN, std=CLIP_STD).to(self.device)
         high = None
         if self.convnext is not None:
-            high_input = normalised_frames(pictures, self.high_size_px, mean=CLIP_MEAN, std=CLIP_STD)
-            high = high_resolution_map(self.convnext, high_input.to(device), grid=self.high_grid)
-        return PictureFeatures(clip_tokens(self.clip, clip_input, layer=self.clip_layer), high, self.sam(sam_input))
+            frames = normalised_frames(pictures, self.high_size_px, mean=CLIP_MEAN, std=CLIP_STD)
+            high = high_resolution_map(self.convnext, frames.to(self.device), grid=self.high_grid)
+        return clip_tokens(self.clip, low, layer=self.clip_layer), high
+
+    @torch.no_grad()
+    def mask_side(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """What the mask decoder sees: `PictureFeatures.sam`."""
+        frames = normalised_frames(pictures, self.sam.img_size, mean=SAM_MEAN, std=SAM_STD)
+        embeddings: Tensor = self.sam(frames.to(self.device))
+        return embeddings
 
 
 def clip_tokens(clip: CLIPVisionModel, pixels: Tensor, *, layer: int) -> Tensor:

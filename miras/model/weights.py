@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from pydantic import BaseModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from miras.dialogue.rendering import IMAGE, OBJ, SEG
+from miras.dialogue.rendering import IMAGE, MARKERS
 from miras.errors import DataError
 from miras.files import write_json
 from miras.model.config import NetworkConfig
@@ -36,6 +38,10 @@ from miras.model.vision import VisionEncoders
 
 MANIFEST = "backbones.json"
 MINING = "mining.safetensors"
+
+# What transformers and safetensors raise on damaged files, and what torch.load does (IndexError: no pickle at all).
+_UNREADABLE = (OSError, ValueError, SafetensorError)
+_UNLOADABLE = (RuntimeError, EOFError, IndexError, UnpicklingError)
 
 
 class SamShape(BaseModel):
@@ -61,7 +67,7 @@ SAM_SHAPES = {
 
 
 class BackbonesManifest(BaseModel):
-    """What `backbones.json` holds. Folders are relative to it, or hub names, or absolute."""
+    """What `backbones.json` holds. Folders are relative to it, or absolute."""
 
     kind: str
     llava: str
@@ -118,17 +124,21 @@ def build_sam(shape: SamShape) -> Sam:
 
 
 def save_sam(sam: Sam, path: Path) -> None:
-    """Writes the parts as one `.pth` with the published checkpoints' names."""
-    torch.save({f"{part}.{name}": value for part, name, value in _sam_weights(sam)}, path)
+    """Writes the parts as one `.pth` or `.safetensors` with the published checkpoints' names."""
+    weights = {f"{part}.{name}": value for part, name, value in _sam_weights(sam)}
+    if path.suffix == ".safetensors":
+        save_file(weights, path)
+    else:
+        torch.save(weights, path)
 
 
 def load_sam(shape: SamShape, path: Path) -> Sam:
-    """SAM with the weights of a `sam_vit_*.pth`.
+    """SAM with the weights of a `sam_vit_*.pth`, or of a `.safetensors` that `save_sam` wrote.
 
     Raises:
-        DataError: names or shapes differ from the given sizes.
+        DataError: no such file, damaged, or names or shapes differ from the given sizes.
     """
-    stored = torch.load(path, map_location="cpu", weights_only=True)
+    stored = read_weights(path)
     sam = build_sam(shape)
     expected = {f"{part}.{name}": value.shape for part, name, value in _sam_weights(sam)}
     ignored = {"pixel_mean", "pixel_std"}
@@ -143,6 +153,30 @@ def _sam_weights(sam: Sam) -> Iterable[tuple[str, str, Tensor]]:
     for part, module in vars(sam).items():
         for name, value in module.state_dict().items():
             yield part, name, value
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors by name in a `.safetensors` file, or in one that `torch.save` wrote.
+
+    Raises:
+        DataError: no such file, damaged, or something else in it.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected weights. Copy it there or run what makes it again.") from None
+    except (*_UNREADABLE, *_UNLOADABLE) as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise DataError(f"{path}: expected names with tensors, found something else. Name the right weights.")
+    return stored
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    return DataError(f"{path}: weights cannot be read: {reason}. Copy or download them again.")
 
 
 def check_weights(found: dict[str, torch.Size], expected: dict[str, torch.Size], *, path: Path) -> None:
@@ -186,13 +220,28 @@ class Backbones:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """LLaVA's tokenizer with the markers as special tokens."""
-        tokenizer = AutoTokenizer.from_pretrained(self._place(self.manifest.llava))
-        tokenizer.add_special_tokens({"additional_special_tokens": [OBJ, SEG, IMAGE]})
+        place = self._place(self.manifest.llava)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place)
+        except _UNREADABLE as error:
+            raise _unreadable(Path(place) / "tokenizer.json", error) from None
+        tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
         return tokenizer
 
-    def encoders(self) -> VisionEncoders:
-        """The frozen CLIP, ConvNeXt and SAM encoders."""
-        llava: Any = self._llava()
+    def llava(self, **options: Any) -> LlavaForConditionalGeneration:
+        """LLaVA with its weights.
+
+        Args:
+            options: of transformers' `from_pretrained`, such as dtype or quantization_config.
+
+        Raises:
+            DataError: files are missing or damaged, or weights are missing or of another shape.
+        """
+        return load_llava(Path(self._place(self.manifest.llava)), **options)
+
+    def encoders(self, given: LlavaForConditionalGeneration | None = None) -> VisionEncoders:
+        """The frozen CLIP, ConvNeXt and SAM encoders; CLIP is that of the given LLaVA, if one is."""
+        llava: Any = given or self.llava()
         return VisionEncoders(
             clip=llava.model.vision_tower,
             clip_layer=llava.config.vision_feature_layer,
@@ -202,36 +251,43 @@ class Backbones:
             sam=self._sam().image_encoder,
         )
 
-    def network(self, config: NetworkConfig, *, num_tokens: int) -> MirasNetwork:
+    def network(
+        self,
+        config: NetworkConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        given: LlavaForConditionalGeneration | None = None,
+    ) -> MirasNetwork:
         """The network with backbone weights; its own parts are random (seed torch before).
 
         Args:
             config: which parts it has.
-            num_tokens: size of the tokenizer; embeddings grow to it.
+            tokenizer: with the markers; embeddings grow to its size.
+            given: the LLaVA to build it of, instead of opening another.
         """
-        llava: Any = self._llava()
+        llava: Any = given or self.llava()
         sam, convnext = self._sam(), self._convnext()
-        if llava.get_input_embeddings().weight.shape[0] < num_tokens:
-            llava.resize_token_embeddings(num_tokens)
+        if llava.get_input_embeddings().weight.shape[0] < len(tokenizer):
+            llava.resize_token_embeddings(len(tokenizer))
+        new_words: Any = tokenizer.convert_tokens_to_ids([marker for marker in MARKERS if marker != IMAGE])
         network = MirasNetwork(
             config,
             llava=llava,
             prompt_encoder=sam.prompt_encoder,
             mask_decoder=sam.mask_decoder,
             high_width=sum(convnext.config.hidden_sizes or []) if convnext else 0,
+            new_words=new_words,
         )
         mining = self.folder / MINING
         if network.mining is not None and mining.exists():
-            network.mining.load_state_dict(load_file(mining))
+            network.mining.load_state_dict(read_weights(mining))
         return network
-
-    def _llava(self) -> LlavaForConditionalGeneration:
-        return LlavaForConditionalGeneration.from_pretrained(self._place(self.manifest.llava))
 
     def _convnext(self) -> ConvNextModel | None:
         if not self.manifest.convnext:
             return None
-        return ConvNextModel.from_pretrained(self._place(self.manifest.convnext))
+        from miras.model.convnext import load_convnext  # which checks names by this module's check_weights
+
+        return load_convnext(Path(self._place(self.manifest.convnext)))
 
     def _sam(self) -> Sam:
         return load_sam(self.manifest.sam_shape, Path(self._place(self.manifest.sam)))
@@ -239,6 +295,37 @@ class Backbones:
     def _place(self, name: str) -> str:
         inside = self.folder / name
         return str(inside) if inside.exists() else name
+
+
+def load_llava(folder: Path, **options: Any) -> LlavaForConditionalGeneration:
+    """LLaVA by transformers' own loader, which alone would fill what is missing with random numbers.
+
+    Args:
+        folder: in the Hugging Face `-hf` form.
+        options: of `from_pretrained`.
+
+    Raises:
+        DataError: files are missing or damaged, or weights are missing or of another shape.
+    """
+    try:
+        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+        if kind not in ("llava", "llava_next"):  # transformers would build its default, a 7B, of another model's sizes
+            raise ValueError(f"config.json describes a {kind} model, expected llava or llava_next")
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded: Any = LlavaForConditionalGeneration.from_pretrained(folder, **options)
+    except _UNREADABLE as error:
+        raise _unreadable(folder, error) from None
+    model, report = loaded
+    check_report(model, report, path=folder)
+    return model
+
+
+def check_report(model: nn.Module, report: Mapping[str, Any], *, path: Path) -> None:
+    """Raises a DataError where transformers' loading report says that weights are missing or of another shape."""
+    own = {name: value.shape for name, value in model.state_dict().items()}
+    misshapen = {name: shape for name, shape, _ in report["mismatched_keys"]}
+    absent = set(report["missing_keys"]) - misshapen.keys()
+    check_weights({k: misshapen.get(k, shape) for k, shape in own.items() if k not in absent}, own, path=path)
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any], *, parts: dict[str, Path]) -> None:
@@ -257,7 +344,8 @@ def write_manifest(folder: Path, manifest: dict[str, Any], *, parts: dict[str, P
 
 def weights_sha256(place: Path) -> str:
     """Hash over the weight files (and configuration) of a checkpoint, a file or a folder."""
-    files = [place] if place.is_file() else sorted(place.glob("*.safetensors")) + sorted(place.glob("*.json"))
+    kinds = ("*.safetensors", "*.json", "*.bin")
+    files = [place] if place.is_file() else [file for kind in kinds for file in sorted(place.glob(kind))]
     if not files:
         raise DataError(f"{place}: no weights there; expected a .pth file or a folder with .safetensors files.")
     digest = hashlib.sha256()
@@ -268,18 +356,18 @@ def weights_sha256(place: Path) -> str:
 
 
 def save_trained(network: MirasNetwork, path: Path) -> None:
-    """Writes the trainable parameters alone, as safetensors."""
-    save_file({name: value.detach().contiguous().cpu() for name, value in network.trainable()}, path)
+    """Writes what training changed, as safetensors."""
+    save_file({name: value.detach().contiguous().cpu() for name, value in network.learned()}, path)
 
 
 def load_trained(network: MirasNetwork, path: Path) -> None:
     """Loads parameters written by `save_trained` into a network of the same configuration.
 
     Raises:
-        DataError: the file belongs to another configuration.
+        DataError: no such file, damaged, or of another configuration.
     """
-    stored = load_file(path)
-    own = dict(network.trainable())
+    stored = read_weights(path)
+    own = dict(network.learned())
     check_weights(
         {name: value.shape for name, value in stored.items()},
         {name: value.shape for name, value in own.items()},

@@ -33,7 +33,8 @@ def dialogue_key(dialogue: Dialogue, phrases: Mapping[str, str]) -> str:
     texts = []
     for turn in dialogue.turns:
         known = {region_id: phrases.get(region_id, region_id) for region_id in turn.targets}
-        texts += [turn.question, plain_text(render_answer(turn, known))]
+        pointed = [phrases.get(region_id, region_id) for region_id in turn.points_at]
+        texts += [*pointed, turn.question, plain_text(render_answer(turn, known))]
     return text_key(" ".join(texts))
 
 

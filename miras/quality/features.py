@@ -70,6 +70,7 @@ _DIALOGUE_COLUMNS = {
     "slots_in_questions": "int64",
     "slot_mismatch": "str",
     "wrong_references": "str",
+    "questions_about_masks": "int64",
     "targets_per_turn": "str",
     "unknown_targets": "str",
     "targets_elsewhere": "str",
@@ -243,16 +244,17 @@ def _text_features(dialogue: Dialogue) -> dict[str, Any]:
         "slots_in_questions": sum(turn.question.count(TARGET_SLOT) for turn in dialogue.turns),
         "slot_mismatch": _listed(_slot_mismatches(dialogue.turns)),
         "wrong_references": _listed(_wrong_references(dialogue.turns)),
+        "questions_about_masks": sum(bool(turn.refers_to or turn.points_at) for turn in dialogue.turns),
     }
 
 
 def _target_features(dialogue: Dialogue, known: Known, bad_regions: Mapping[str, str]) -> dict[str, str | bool | None]:
-    targets = {region_id: known.regions.get(region_id) for turn in dialogue.turns for region_id in turn.targets}
-    found = {region_id: region for region_id, region in targets.items() if region is not None}
+    used = {region_id: known.regions.get(region_id) for turn in dialogue.turns for region_id in _used(turn)}
+    found = {region_id: region for region_id, region in used.items() if region is not None}
     last = dialogue.turns[-1] if dialogue.turns else None
     return {
         "targets_per_turn": " ".join(str(len(turn.targets)) for turn in dialogue.turns),
-        "unknown_targets": _listed(region_id for region_id, region in targets.items() if region is None),
+        "unknown_targets": _listed(region_id for region_id, region in used.items() if region is None),
         "targets_elsewhere": _listed(
             f"{region.region_id} of picture {region.image_id}"
             for region in found.values()
@@ -263,6 +265,11 @@ def _target_features(dialogue: Dialogue, known: Known, bad_regions: Mapping[str,
         "target_phrase_key": _first_target_phrase(last, found),
         **_rendered(last, found),
     }
+
+
+def _used(turn: Turn) -> tuple[str, ...]:
+    """Regions whose masks the turn needs: its targets and what the person points at."""
+    return turn.targets + turn.points_at
 
 
 def _first_target_phrase(last: Turn | None, found: Mapping[str, Region]) -> str | None:

@@ -16,7 +16,9 @@ from miras.quality.config import CheckConfig
 # Comparisons of a GX column build conditions: the rows an expectation is limited to.
 IS_TARGET = Column("is_target") == True  # noqa: E712
 IS_PRIST = Column("kind") == "prist"
-IS_QUERY = Column("kind") != "prist"
+IS_MRSEG = Column("kind") == "mrseg"
+IS_QUERY = Column("kind").is_not_in(["prist", "mrseg"])
+MAX_MRSEG_TURNS = 6  # of SegLLM's public recipe (fact sheet 4.1)
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,14 @@ def _shape_rules(check: CheckConfig) -> tuple[Rule, ...]:
             ),
         ),
         Rule(
+            "mrseg_turn_count",
+            f"An MRSeg dialogue has 1 to {MAX_MRSEG_TURNS} turns.",
+            f"has {{turns}} turns, an MRSeg dialogue has 1 to {MAX_MRSEG_TURNS}",
+            gxe.ExpectColumnValuesToBeBetween(
+                column="turns", min_value=1, max_value=MAX_MRSEG_TURNS, row_condition=IS_MRSEG
+            ),
+        ),
+        Rule(
             "query_turn_count",
             "A dialogue of any other kind has one turn.",
             "has {turns} turns, a dialogue of kind {kind} has 1",
@@ -279,6 +289,12 @@ def _target_rules() -> tuple[Rule, ...]:
             "A turn refers only to earlier turns that have a mask.",
             "{wrong_references}",
             _no_value("wrong_references"),
+        ),
+        Rule(
+            "mrseg_refers_to_masks",
+            "An MRSeg dialogue has a question about an earlier mask or about one that the person points at.",
+            "none of its questions speaks of a mask",
+            gxe.ExpectColumnValuesToBeBetween(column="questions_about_masks", min_value=1, row_condition=IS_MRSEG),
         ),
     )
 

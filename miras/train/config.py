@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from miras.config import Section
 from miras.dialogue.records import DialogueKind
+
+Part = Literal["language", "mining", "projector", "prompt_head", "alignment", "decoder", "memory"]
 
 
 class TrainConfig(Section):
@@ -14,6 +18,8 @@ class TrainConfig(Section):
     mixture: dict[DialogueKind, float]
     """Weight of each kind of dialogue (paper: stage 1 semantic 9, referring 6, vqa 2, caption 2; stage 2
     prist 4, vqa 1)."""
+    frozen: list[Part]
+    """Parts of the network that this stage does not train."""
     steps: int = Field(ge=1)
     """Optimiser steps."""
     global_batch_size: int = Field(ge=1)
@@ -21,10 +27,17 @@ class TrainConfig(Section):
     micro_batch_size: int = Field(ge=1)
     """Rows per process and forward pass; accumulation is derived and must come out even."""
     dialogues_per_row: int = Field(ge=1)
-    """One-turn dialogues about one picture that share a row, as successive turns."""
+    """Dialogues about one picture that share a row: its prompt and image tokens are read once, and each dialogue
+    sees these and itself alone. 1 as in the papers."""
     learning_rate: float = Field(gt=0)
     decoder_rate: float = Field(gt=0)
     """Learning rate of the mask decoder as a factor of `learning_rate`; 1 as in the papers."""
+    boundary_weight: float = Field(ge=0)
+    """Of the soft boundary loss; 0 as in the paper (its public code: 0.5, without gradient)."""
+    focal_weight: float = Field(ge=0)
+    """Of the focal loss; 0 as in the paper (its public code: 1)."""
+    mask_side_px: int = Field(ge=0)
+    """Side at which masks are compared; 0: the decoder's own output."""
     warm_up_steps: int = Field(ge=0)
     flat_share: float = Field(ge=0, le=1)
     """Share of the steps before the learning rate decays; 0 as in the papers."""

@@ -6,7 +6,7 @@ Writes `metrics.jsonl` in the work folder; it knows no tracker.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,21 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from miras.dialogue.records import Dialogue
 from miras.errors import ConfigError, TrainingDivergedError
 from miras.metrics_log import METRICS, MetricsLog
+from miras.model.devices import to_device
+from miras.model.losses import LossWeights, at_side
 from miras.model.network import Batch, Losses, MirasNetwork
 from miras.model.schedule import warm_up_decay
 from miras.progress import progress
 from miras.train.checkpoint import Checkpoint
-from miras.train.collate import Collator, to_device
+from miras.train.collate import Collator, chunks, count
 from miras.train.config import TrainConfig
-from miras.train.mixture import Mixture
+from miras.train.mixture import Mixture, Row
 
 logger = logging.getLogger(__name__)
 
-LOSS_NAMES = ("total", "text", "bce", "dice")
+LOSS_NAMES = ("total", "text", "bce", "dice", "reference")
 
 
 @dataclass
@@ -36,7 +37,7 @@ class TrainingData:
 
     mixture: Mixture
     collator: Collator
-    validation: list[list[Dialogue]]
+    validation: list[Row]
     """Rows of the validation split."""
 
 
@@ -48,8 +49,18 @@ def train(
     accelerator: Accelerator,
     work: Path,
     name: str,
+    configuration: Mapping[str, Any],
 ) -> MirasNetwork:
     """The trained network; goes on from the checkpoint in `work` if there is one.
+
+    Args:
+        network: what is not frozen in it is trained, in place.
+        data: to learn from and to be watched on.
+        config: of the stage.
+        accelerator: one or several processes, with DeepSpeed or without.
+        work: for checkpoint and metrics.
+        name: of the stage, in messages.
+        configuration: sections that decide the result; a checkpoint of others is refused.
 
     Raises:
         ConfigError: the batch sizes do not come out even over the processes.
@@ -61,7 +72,7 @@ def train(
         parameter_groups(network), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
     )
     model, optimiser = accelerator.prepare(network, optimiser)
-    checkpoint = Checkpoint(work, accelerator)
+    checkpoint = Checkpoint(work, accelerator, configuration=configuration)
     done = checkpoint.load(model, optimiser)
     if done:
         logger.info("training resumed stage=%s step=%d", name, done)
@@ -79,7 +90,7 @@ def train(
         is_last = step + 1 == config.steps
         log.add(figures | {"learning_rate": rate}, step=step, samples=(step + 1) * config.global_batch_size)
         if is_last or (step + 1) % config.validate_every == 0:
-            watched = validate(accelerator.unwrap_model(model), data, config, accelerator=accelerator)
+            watched = validate(network, data, config, accelerator=accelerator)
             log.add(watched, step=step, samples=(step + 1) * config.global_batch_size)
             bar.set_postfix_str(f"loss {figures['total']:.2f} val cIoU {watched['val_ciou']:.1f}", refresh=False)
         log.write(force=is_last)
@@ -87,8 +98,7 @@ def train(
             checkpoint.save(model, optimiser, step=step + 1)
         bar.update(1)
     bar.close()
-    trained: MirasNetwork = accelerator.unwrap_model(model)
-    return trained
+    return network
 
 
 def parameter_groups(network: MirasNetwork) -> list[dict[str, Any]]:
@@ -123,13 +133,13 @@ def _step(
     step: int,
     rounds: int,
 ) -> dict[str, float]:
-    """One optimiser step over `rounds` micro-batches; the mean losses of all processes."""
+    """One optimiser step over `rounds` micro-batches; the losses of the global batch."""
     model.train()
     summed = torch.zeros(len(LOSS_NAMES), device=accelerator.device)
-    for batch, numbers in _micro_batches(data, config, accelerator=accelerator, step=step, rounds=rounds):
+    for batch, rows in _micro_batches(data, config, accelerator=accelerator, step=step, rounds=rounds):
         with accelerator.accumulate(model):
-            found: Losses = model(batch)
-            _check_finite(found.total, accelerator, step=step, numbers=numbers, data=data)
+            found: Losses = model(batch, loss_weights(config))
+            _check_finite(found.total, accelerator, step=step, rows=rows)
             accelerator.backward(found.total)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -140,26 +150,45 @@ def _step(
     return dict(zip(LOSS_NAMES, means, strict=True))
 
 
+def loss_weights(config: TrainConfig) -> LossWeights:
+    """Eq. 8 with the stage's options."""
+    return LossWeights(boundary=config.boundary_weight, focal=config.focal_weight)
+
+
 def _micro_batches(
     data: TrainingData, config: TrainConfig, *, accelerator: Accelerator, step: int, rounds: int
-) -> Iterator[tuple[Batch, Sequence[int]]]:
-    """This process's share of a step: row numbers depend on the step alone, not on the number of processes."""
-    first = step * config.global_batch_size + accelerator.process_index * config.micro_batch_size * rounds
+) -> Iterator[tuple[Batch, list[Row]]]:
+    """This process's share of a step's rows, those of like length together.
+
+    The rows depend on the step alone, and losses are divided by counts of all of them: neither the number of
+    processes nor the size of the micro-batches changes what is learned.
+    """
+    rows = data.mixture.rows(range(step * config.global_batch_size, (step + 1) * config.global_batch_size))
+    built = data.collator.token_rows(rows)
+    counts = count(built, shares=rounds * accelerator.num_processes)
+    by_length = sorted(range(len(rows)), key=lambda place: len(built[place].ids))
+    size = config.micro_batch_size
     for number in range(rounds):
-        start = first + number * config.micro_batch_size
-        numbers = range(start, start + config.micro_batch_size)
-        yield to_device(data.collator(data.mixture.rows(numbers)), accelerator.device), numbers
+        start = number * accelerator.num_processes * size
+        shares = [by_length[start + rank * size :][:size] for rank in range(accelerator.num_processes)]
+        mine = shares[accelerator.process_index]
+        chosen = [rows[place] for place in mine]
+        batch = data.collator(
+            chosen,
+            [built[place] for place in mine],
+            counts=counts,
+            text_chunks=max(chunks([built[place] for place in share]) for share in shares),
+        )
+        yield to_device(batch, accelerator.device), chosen
 
 
-def _check_finite(
-    loss: torch.Tensor, accelerator: Accelerator, *, step: int, numbers: Sequence[int], data: TrainingData
-) -> None:
+def _check_finite(loss: torch.Tensor, accelerator: Accelerator, *, step: int, rows: Sequence[Row]) -> None:
     """Stops every process when any of them has a loss that is not finite."""
     is_bad = (~torch.isfinite(loss.detach())).float()
     if accelerator.num_processes > 1:
         is_bad = accelerator.reduce(is_bad, reduction="sum")
     if is_bad:
-        names = [dialogue.dialogue_id for row in data.mixture.rows(numbers) for dialogue in row]
+        names = [dialogue.dialogue_id for row in rows for dialogue in row.dialogues]
         raise TrainingDivergedError(
             f"the loss is {loss.item()} at step {step} (samples on process {accelerator.process_index}: "
             f"{', '.join(names[:8])}). Lower the learning rate or look at these samples; the last checkpoint is kept."
@@ -177,13 +206,14 @@ def validate(
     starts = range(0, len(data.validation), config.micro_batch_size)
     for start in starts:
         rows = data.validation[start : start + config.micro_batch_size]
-        batch = to_device(data.collator(rows), accelerator.device)
-        states, logits = network.forward_logits(batch)
-        found = network.losses(batch, states, logits)
+        batch = to_device(data.collator(rows, data.collator.token_rows(rows)), accelerator.device)
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=accelerator.device.type == "cuda"):
+            states, logits = network.forward_logits(batch)
+            found = network.losses(batch, states, logits, weights=loss_weights(config))
         for name in LOSS_NAMES:
             sums[name] += getattr(found, name).item() * len(rows) / len(data.validation)
         if len(batch.target_row):
-            predicted, true = logits > 0, batch.target_masks > 0.5
+            predicted, true = at_side(logits.targets, batch.target_masks.shape[-1]) > 0, batch.target_masks > 0.5
             overlap += float((predicted & true).sum())
             union += float((predicted | true).sum())
     return {f"val_{name}": value for name, value in sums.items()} | {"val_ciou": 100 * overlap / max(union, 1.0)}

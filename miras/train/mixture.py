@@ -16,10 +16,18 @@ from miras.errors import DataError
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """Dialogues of one kind by picture."""
+class Row:
+    """A sample: dialogues about one picture (or one without picture)."""
 
-    pictures: list[list[Dialogue]]
+    number: int
+    dialogues: tuple[Dialogue, ...]
+    is_aligned: bool
+    """Whether its targets use the region alignment."""
+
+    @property
+    def image_id(self) -> str:
+        """Of the picture; empty without."""
+        return self.dialogues[0].image_id
 
 
 class Mixture:
@@ -31,12 +39,17 @@ class Mixture:
         *,
         weights: Mapping[DialogueKind, float],
         dialogues_per_row: int,
+        aligned_share: float,
         seed: int,
     ) -> None:
-        """Raises DataError when a kind with a weight has no dialogues."""
+        """`aligned_share`: of the rows use the region alignment (1 but for the ablation).
+
+        Raises:
+            DataError: a kind with a weight has no dialogues.
+        """
         by_kind: dict[DialogueKind, dict[str, list[Dialogue]]] = defaultdict(lambda: defaultdict(list))
         for dialogue in dialogues:
-            by_kind[dialogue.kind][dialogue.image_id].append(dialogue)
+            by_kind[dialogue.kind][dialogue.image_id or dialogue.dialogue_id].append(dialogue)
         self.kinds: list[DialogueKind] = [kind for kind, weight in weights.items() if weight > 0]
         missing = [kind for kind in self.kinds if not by_kind[kind]]
         if missing:
@@ -46,33 +59,33 @@ class Mixture:
             )
         total = sum(weights[kind] for kind in self.kinds)
         self._shares = np.array([weights[kind] / total for kind in self.kinds])
-        self._pools = {kind: _Kind(list(by_kind[kind].values())) for kind in self.kinds}
-        self._one_turn = {kind: by_kind[kind] for kind in self.kinds if kind != "prist"}
+        self._pools = {kind: list(by_kind[kind].values()) for kind in self.kinds}
+        self._by_picture = {kind: by_kind[kind] for kind in self.kinds}
         self._dialogues_per_row = dialogues_per_row
+        self._aligned_share = aligned_share
         self._seed = seed
 
-    def row(self, number: int) -> list[Dialogue]:
-        """The dialogues of row `number`: one of several turns, or up to `dialogues_per_row` of one turn."""
+    def row(self, number: int) -> Row:
+        """Row `number`: up to `dialogues_per_row` different dialogues about one picture."""
         dice = np.random.default_rng((self._seed, number))
         kind = self.kinds[int(dice.choice(len(self.kinds), p=self._shares))]
-        pool = self._pools[kind].pictures
+        pool = self._pools[kind]
         visit, place = divmod(number, len(pool))
         order = np.random.default_rng((self._seed, visit, self.kinds.index(kind))).permutation(len(pool))
         here = pool[int(order[place])]
         first = here[int(dice.integers(len(here)))]
-        if kind == "prist":
-            return [first]
-        return [first, *self._others(first, dice)]
+        is_aligned = bool(dice.random() < self._aligned_share)
+        return Row(number, (first, *self._others(first, dice)), is_aligned)
 
-    def rows(self, numbers: Sequence[int]) -> list[list[Dialogue]]:
+    def rows(self, numbers: Sequence[int]) -> list[Row]:
         """Several rows."""
         return [self.row(number) for number in numbers]
 
     def _others(self, first: Dialogue, dice: np.random.Generator) -> list[Dialogue]:
-        """More one-turn dialogues about the same picture, without repeats, kinds drawn by weight."""
+        """More dialogues about the same picture, without repeats, kinds drawn by weight."""
         left = {
             kind: [d for d in pictures.get(first.image_id, []) if d is not first]
-            for kind, pictures in self._one_turn.items()
+            for kind, pictures in self._by_picture.items()
         }
         chosen: list[Dialogue] = []
         while len(chosen) < self._dialogues_per_row - 1:

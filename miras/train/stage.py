@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 
 from miras.dialogue.records import Dialogue, Region, Split
 from miras.errors import DataError
@@ -28,6 +27,7 @@ from miras.model.weights import Backbones, load_trained
 from miras.paths import Paths
 from miras.train.collate import Collator
 from miras.train.config import TrainConfig
+from miras.train.deepspeed_setup import whole_parameters, zero_accelerator
 from miras.train.loop import TrainingData, accumulation_rounds, train
 from miras.train.mixture import Mixture
 
@@ -44,7 +44,7 @@ def run_stage2(*, paths: Paths, work: Path, network: NetworkConfig, stage2: Trai
 
 def _run(name: str, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig) -> None:
     launch = read_local_launch()
-    if launch.processes == 1 and not launch.deepspeed:
+    if launch.processes == 1 and not launch.zero_stage:
         run_worker(name, paths=paths, work=work, network=network, config=config, launch=launch)
     else:
         request = {"stage": name, "paths": paths.model_dump(), "work": str(work.resolve())}
@@ -72,52 +72,58 @@ def run_worker(
     accelerator = make_accelerator(config, launch)
     backbones = Backbones(Path(paths.backbones))
     tokenizer = backbones.tokenizer()
-    model = backbones.network(network, num_tokens=len(tokenizer))
+    model = backbones.network(network, tokenizer)
     if name == "stage2":
         load_trained(model, Path(paths.stage1) / WEIGHTS)
+    model.freeze(config.frozen)
+    if torch.cuda.is_available():
+        model.halve_backbone()
+    if launch.gradient_checkpointing:
+        model.language.activation_checkpointing_enable({"use_reentrant": False})
     builder = RowBuilder(
         tokenizer,
         num_image_tokens=backbones.num_image_tokens,
         system_prompt=network.system_prompt,
         max_tokens=network.max_tokens,
+        mask_memory=network.mask_memory,
     )
-    data = training_data(paths, config, builder=builder, backbones=backbones)
-    trained = train(model, data, config, accelerator=accelerator, work=work, name=name)
-    if accelerator.is_main_process:
-        _store(trained, work / "finished")
+    data = training_data(paths, network, config, builder=builder, backbones=backbones)
+    configuration = {"network": network.model_dump(), name: config.model_dump()}
+    trained = train(model, data, config, accelerator=accelerator, work=work, name=name, configuration=configuration)
+    with whole_parameters(value for _, value in trained.learned()):
+        if accelerator.is_main_process:
+            _store(trained, work / "finished")
     accelerator.wait_for_everyone()
 
 
 def make_accelerator(config: TrainConfig, launch: LocalLaunch) -> Accelerator:
-    """Accelerate as the launch profile says: plain, or DeepSpeed ZeRO-2."""
+    """Accelerate as the launch profile says: plain, or with DeepSpeed."""
     rounds = accumulation_rounds(config, launch.processes)
-    plugin: DeepSpeedPlugin | None = None
-    if launch.deepspeed:
-        from miras.train.deepspeed_setup import zero2_plugin  # its import takes seconds
-
-        plugin = zero2_plugin(config, rounds=rounds)
+    if launch.zero_stage:
+        return zero_accelerator(config, stage=launch.zero_stage, rounds=rounds)
     return Accelerator(
-        cpu=not torch.cuda.is_available() and not launch.deepspeed,  # True would switch DeepSpeed off
+        cpu=not torch.cuda.is_available(),
         gradient_accumulation_steps=rounds,
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
-        deepspeed_plugin=plugin,
-        # Without CUDA, Accelerate finds no backend for DeepSpeed by itself and would run each process alone.
-        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if plugin and not torch.cuda.is_available() else [],
     )
 
 
-def training_data(paths: Paths, config: TrainConfig, *, builder: RowBuilder, backbones: Backbones) -> TrainingData:
+def training_data(
+    paths: Paths, network: NetworkConfig, config: TrainConfig, *, builder: RowBuilder, backbones: Backbones
+) -> TrainingData:
     """Mixture of the training split and fixed rows of the validation split."""
     regions = {region.region_id: region for region in read_records(paths.checked_regions, Region)}
     store = FeatureStore(Path(paths.features), fingerprint=backbones.manifest.fingerprint)
     shape = backbones.manifest.sam_shape
-    collator = Collator(builder, store, regions, mask_side=4 * shape.image_size_px // shape.patch_px)
-    mixture = _mixture(paths, "train", config)
-    watched = _mixture(paths, "val", config)
+    mask_side = config.mask_side_px or 4 * shape.image_size_px // shape.patch_px
+    collator = Collator(builder, store, regions, mask_side=mask_side, frame_px=shape.image_size_px)
+    aligned_share = 0.5 if network.region_alignment == "half" else 1.0
+    mixture = _mixture(paths, "train", config, aligned_share=aligned_share)
+    watched = _mixture(paths, "val", config, aligned_share=1.0)
     return TrainingData(mixture, collator, watched.rows(range(config.validation_rows)))
 
 
-def _mixture(paths: Paths, split: Split, config: TrainConfig) -> Mixture:
+def _mixture(paths: Paths, split: Split, config: TrainConfig, *, aligned_share: float) -> Mixture:
     """Rows of one split. A small validation split may lack a kind and is watched without it; training may not."""
     dialogues = list(read_records(paths.split_dialogues(split), Dialogue))
     kinds = {dialogue.kind for dialogue in dialogues}
@@ -127,7 +133,13 @@ def _mixture(paths: Paths, split: Split, config: TrainConfig) -> Mixture:
             f"{paths.split_dialogues(split)}: no dialogue of a kind that the mixture wants "
             f"({', '.join(config.mixture)}). Add pictures or raise split.val_share."
         )
-    return Mixture(dialogues, weights=weights, dialogues_per_row=config.dialogues_per_row, seed=config.seed)
+    return Mixture(
+        dialogues,
+        weights=weights,
+        dialogues_per_row=config.dialogues_per_row,
+        aligned_share=aligned_share,
+        seed=config.seed,
+    )
 
 
 def _store(network: MirasNetwork, folder: Path) -> None:

@@ -15,7 +15,15 @@ from miras.generate.stage import Generated, write_about
 from miras.sources.scenes import CATEGORIES, read
 
 CONFIG = GenerateConfig(
-    teacher="annotated", dialogues_per_picture=3, queries_per_picture=8, min_turns=3, max_turns=7, seed=0
+    teacher="annotated",
+    dialogues_per_picture=3,
+    queries_per_picture=8,
+    mrseg_per_picture=0,
+    hard_pairs_per_picture=0,
+    wording="train",
+    min_turns=3,
+    max_turns=7,
+    seed=0,
 )
 SIDE_PX = 100
 

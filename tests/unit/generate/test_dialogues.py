@@ -11,7 +11,6 @@ from miras.dialogue import masks
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Region
 from miras.dialogue.rendering import MARKERS
 from miras.generate import wording
-from miras.generate.config import GenerateConfig
 from miras.generate.dialogues import prist_dialogues
 from miras.generate.knowledge import PART_USES, USES
 from miras.generate.language import plural
@@ -207,9 +206,7 @@ def test_flat_regions_with_class_names_only_get_dialogues_too(box) -> None:
         box("4", "wheel", (10, 60, 30, 80)),
         box("5", "wheel", (70, 60, 90, 80)),
     ]
-    config = GenerateConfig(
-        teacher="annotated", dialogues_per_picture=5, queries_per_picture=0, min_turns=5, max_turns=5, seed=0
-    )
+    config = CONFIG.model_copy(update={"dialogues_per_picture": 5, "min_turns": 5, "max_turns": 5})
     dialogues, _ = prist_dialogues(view_of(with_phrases(regions)), "p", config, random.Random(0))
     assert len(dialogues) >= 4
     assert not any("_" in turn.question + turn.answer for d in dialogues for turn in d.turns)

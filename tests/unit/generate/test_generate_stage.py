@@ -13,6 +13,7 @@ from miras.generate.config import GenerateConfig
 from miras.generate.elements import PictureElements
 from miras.generate.tree import ReasoningTree
 from miras.paths import Paths
+from miras.sources.scenes import CATEGORIES
 from tests.unit.generate.conftest import CONFIG
 
 
@@ -69,6 +70,52 @@ def test_adding_pictures_changes_nothing_for_the_others(paths: Paths, scene_regi
     assert read_all(paths)["dialogues.jsonl"].decode().startswith(before)
 
 
+def test_mrseg_dialogues_and_hard_pairs_come_with_their_keys_alone(paths: Paths, scene_regions_with_phrases) -> None:
+    ingest(paths, scene_regions_with_phrases)
+    ids: dict[tuple[int, int], list[str]] = {}
+    for count, pairs in ((0, 0), (2, 0), (0, 1)):
+        config = CONFIG.model_copy(update={"mrseg_per_picture": count, "hard_pairs_per_picture": pairs})
+        stage.run(paths=paths, work=Path(paths.generate).parent, generate=config)
+        written = read_records(paths.generated_dialogues, Dialogue)
+        ids[count, pairs] = [dialogue.dialogue_id for dialogue in written if dialogue.kind == "mrseg"]
+    assert ids[0, 0] == []
+    assert len(ids[2, 0]) == 2 * len(scene_regions_with_phrases)
+    assert not any("-hard-" in name for name in ids[2, 0])
+    assert {name.split("-", 3)[3].rsplit("-", 1)[0] for name in ids[0, 1]} == {"mrseg", "hard-other", "hard-same"}
+
+
+def test_mrseg_dialogues_leave_the_others_as_they_are(scene_regions_with_phrases) -> None:
+    image_id, regions = next(iter(scene_regions_with_phrases.items()))
+    more = CONFIG.model_copy(update={"mrseg_per_picture": 3, "hard_pairs_per_picture": 1})
+    without, with_them = (stage.write_about(image_id, regions, CATEGORIES, config) for config in (CONFIG, more))
+    assert with_them.dialogues[: len(without.dialogues)] == without.dialogues
+    assert {dialogue.kind for dialogue in with_them.dialogues[len(without.dialogues) :]} == {"mrseg"}
+
+
+def test_held_out_wording_changes_the_questions(scene_regions_with_phrases) -> None:
+    questions = []
+    for wording in ("train", "held_out"):
+        config = CONFIG.model_copy(update={"mrseg_per_picture": 3, "wording": wording})
+        written = [
+            stage.write_about(key, group, CATEGORIES, config) for key, group in scene_regions_with_phrases.items()
+        ]
+        questions.append(
+            {turn.question for each in written for d in each.dialogues if d.kind == "mrseg" for turn in d.turns}
+        )
+    assert not questions[0] & questions[1]
+
+
+def test_part_names_are_those_of_the_whole_data_set(box) -> None:
+    regions = [
+        box("a", "mug", (0, 0, 20, 20)),
+        box("a.1", "handle", (0, 0, 5, 5), parent="a"),
+        box("b", "mug", (40, 0, 60, 20)),
+        box("b.1", "front_rim", (40, 0, 50, 5), parent="b"),
+        box("c", "clock", (70, 70, 90, 90)),
+    ]
+    assert stage.part_names(regions) == {"mug": frozenset({"handle", "front rim"})}
+
+
 def test_pictures_without_usable_regions_stop_the_stage_with_a_reason(paths: Paths) -> None:
     ingest(paths, {"p": []})
     with pytest.raises(DataError, match="no region that a dialogue could be about"):
@@ -78,4 +125,4 @@ def test_pictures_without_usable_regions_stop_the_stage_with_a_reason(paths: Pat
 
 def test_turn_bounds_in_the_wrong_order_are_refused() -> None:
     with pytest.raises(ValidationError, match="min_turns"):
-        GenerateConfig(teacher="annotated", dialogues_per_picture=1, queries_per_picture=1, min_turns=5, max_turns=3)
+        GenerateConfig.model_validate(CONFIG.model_dump() | {"min_turns": 5, "max_turns": 3})

@@ -31,7 +31,7 @@ def weights(paths: Paths) -> dict[str, torch.Tensor]:
     backbones = Backbones(Path(paths.backbones))
     return backbones.encoders().state_dict() | {
         f"network.{name}": value
-        for name, value in backbones.network(network_config(), num_tokens=320).named_parameters()
+        for name, value in backbones.network(network_config(), backbones.tokenizer()).named_parameters()
         if "mask_decoder" in name or "mining" in name
     }
 

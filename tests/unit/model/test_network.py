@@ -11,26 +11,25 @@ from PIL import Image
 
 from miras.errors import DataError
 from miras.model.decoder import decode_masks
+from miras.model.losses import LossWeights
 from miras.model.mining import PatchMining, to_windows
-from miras.model.network import Batch, MirasNetwork, gather_spans
+from miras.model.network import MirasNetwork, gather_spans
 from miras.model.responder import Responder, save_weights
-from miras.model.tokens import AnswerText, RowBuilder, TokenRow
+from miras.model.tokens import RowBuilder, TurnText
 from miras.model.vision import PictureFeatures
 from miras.model.weights import Backbones
-from tests.unit.model.tiny_network import network_config, tiny_mini, write_backbones
+from tests.unit.model.tiny_network import (
+    make_batch,
+    make_network,
+    network_config,
+    no_memory,
+    tiny_mini,
+    write_backbones,
+)
 
-QUESTION, ANSWER = "what is the red mug on the left", AnswerText("here {target} it is", ("red mug",))
-
-
-def make_network(backbones: Backbones, **changes: object) -> tuple[MirasNetwork, RowBuilder]:
-    config = network_config(**changes)
-    tokenizer = backbones.tokenizer()
-    torch.manual_seed(1)
-    network = backbones.network(config, num_tokens=len(tokenizer)).eval()
-    builder = RowBuilder(
-        tokenizer, num_image_tokens=backbones.num_image_tokens, system_prompt="", max_tokens=config.max_tokens
-    )
-    return network, builder
+QUESTION = "what is the red mug on the left"
+ASKED = TurnText(QUESTION, "here {target} it is", ("red mug",))
+PLAIN = TurnText(QUESTION, "here it is")
 
 
 def make_features(backbones: Backbones, count: int = 1) -> PictureFeatures:
@@ -43,30 +42,10 @@ def make_features(backbones: Backbones, count: int = 1) -> PictureFeatures:
     )
 
 
-def make_batch(rows: list[TokenRow], features: PictureFeatures, pictures: list[int]) -> Batch:
-    longest = max(len(row.ids) for row in rows)
-
-    def pad(values: list[list[int]], filler: int) -> torch.Tensor:
-        return torch.tensor([value + [filler] * (longest - len(value)) for value in values])
-
-    spans = [(number, span) for number, row in enumerate(rows) for span in row.spans]
-    return Batch(
-        ids=pad([row.ids for row in rows], 0),
-        labels=pad([row.labels for row in rows], -100),
-        attention=pad([[1] * len(row.ids) for row in rows], 0),
-        image_start=torch.tensor([row.image_start for row in rows]),
-        features=features,
-        picture_index=torch.tensor(pictures),
-        target_row=torch.tensor([number for number, _ in spans], dtype=torch.long),
-        target_span=torch.tensor([span for _, span in spans], dtype=torch.long).view(-1, 2),
-        target_masks=torch.rand(len(spans), 32, 32).round(),
-    )
-
-
 def mask_of(network: MirasNetwork, builder: RowBuilder, features: PictureFeatures, turns: list) -> torch.Tensor:
-    row = builder.training_row(turns, where="test")
+    row = builder.training_row([turns], where="test")
     with torch.no_grad():
-        return network.forward_logits(make_batch([row], features, [0]))[1]
+        return network.forward_logits(make_batch([row], features, [0]))[1].targets
 
 
 @pytest.mark.parametrize("tokens_per_side", [1, 2, 8, 16])
@@ -76,8 +55,8 @@ def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
     backbones = write_backbones(tmp_path, tiny_mini(tokens_per_side))
     network, builder = make_network(backbones)
     features = make_features(backbones)
-    row = builder.training_row([(QUESTION, ANSWER)], where="test")
-    prompt = builder.prompt_row([], QUESTION, where="test")
+    row = builder.training_row([[ASKED]], where="test")
+    prompt = builder.prompt_row([TurnText(QUESTION)], where="test")
     with torch.no_grad():
         states, logits = network.forward_logits(make_batch([row], features, [0]))
         gathered, _ = gather_spans(states, row=torch.tensor([0]), span=torch.tensor(row.spans))
@@ -88,26 +67,26 @@ def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
         torch.tensor([next(forced)]), len(builder.tokenizer)
     ).float()
     with torch.inference_mode():
-        (spoken,) = responder._generate([prompt], network.image_tokens(features))
-        (first, last) = responder._spans(spoken.ids)[0]
+        (spoken,) = responder._generate([prompt], network.image_tokens(features), no_memory())
+        (first, last, _) = responder._spans(spoken.ids)[0]
     assert spoken.ids == answer_ids[:-1]
     torch.testing.assert_close(spoken.states[first + 1 : last + 2], gathered[0], rtol=1e-4, atol=1e-5)
-    assert logits.shape == (1, 32, 32)
+    assert logits.targets.shape == (1, 32, 32)
 
 
 def test_changing_the_question_changes_the_mask(backbones: Backbones) -> None:
     network, builder = make_network(backbones)
     features = make_features(backbones)
-    one = mask_of(network, builder, features, [(QUESTION, ANSWER)])
-    other = mask_of(network, builder, features, [("segment what we have been talking about", ANSWER)])
+    one = mask_of(network, builder, features, [ASKED])
+    other = mask_of(network, builder, features, [replace(ASKED, question="segment what we have been talking about")])
     assert not torch.allclose(one, other, atol=1e-6)
 
 
 def test_changing_text_after_seg_does_not_change_the_mask(backbones: Backbones) -> None:
     network, builder = make_network(backbones)
     features = make_features(backbones)
-    one = mask_of(network, builder, features, [(QUESTION, ANSWER)])
-    other = mask_of(network, builder, features, [(QUESTION, AnswerText("here {target} red", ("red mug",)))])
+    one = mask_of(network, builder, features, [ASKED])
+    other = mask_of(network, builder, features, [replace(ASKED, answer="here {target} red")])
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
@@ -115,21 +94,22 @@ def test_every_mask_pairs_with_its_own_picture_whatever_the_number_of_targets(ba
     network, builder = make_network(backbones)
     features = make_features(backbones, count=3)
     rows = [
-        builder.training_row([(QUESTION, AnswerText("here it is"))], where="none"),
-        builder.training_row([(QUESTION, AnswerText("{target} and {target}", ("red mug", "handle")))], where="two"),
-        builder.training_row([(QUESTION, ANSWER)], where="one"),
+        builder.training_row([[PLAIN]], where="none"),
+        builder.training_row([[TurnText(QUESTION, "{target} and {target}", ("red mug", "handle"))]], where="two"),
+        builder.training_row([[ASKED]], where="one"),
     ]
     with torch.no_grad():
         _, together = network.forward_logits(make_batch(rows, features, [2, 0, 1]))
         _, second = network.forward_logits(make_batch([rows[1]], features[torch.tensor([0])], [0]))
         _, third = network.forward_logits(make_batch([rows[2]], features[torch.tensor([1])], [0]))
-    torch.testing.assert_close(together, torch.cat([second, third]), rtol=1e-3, atol=1e-4)
+    alone = torch.cat([second.targets, third.targets])
+    torch.testing.assert_close(together.targets, alone, rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_without_masks_trains_the_text_and_touches_every_parameter(backbones: Backbones) -> None:
     network, builder = make_network(backbones)
-    row = builder.training_row([(QUESTION, AnswerText("here it is"))], where="none")
-    losses = network(make_batch([row], make_features(backbones), [0]))
+    row = builder.training_row([[PLAIN]], where="none")
+    losses = network(make_batch([row], make_features(backbones), [0]), LossWeights())
     losses.total.backward()
     assert losses.bce == 0
     assert losses.dice == 0
@@ -160,14 +140,16 @@ def test_lisa_has_neither_mining_nor_alignment(backbones: Backbones) -> None:
     assert network.mining is None
     assert network.alignment is None
     features = replace(make_features(backbones), high=None)
-    assert mask_of(network, builder, features, [(QUESTION, ANSWER)]).shape == (1, 32, 32)
+    assert mask_of(network, builder, features, [ASKED]).shape == (1, 32, 32)
 
 
-def test_lora_trains_adapters_and_embeddings_of_the_language_model_only(backbones: Backbones, tmp_path: Path) -> None:
+def test_lora_trains_adapters_and_the_rows_of_new_words_only(backbones: Backbones, tmp_path: Path) -> None:
     network, _ = make_network(backbones, language_training="lora")
-    language = [name for name, _ in network.trainable() if name.startswith("language.")]
-    assert language
-    assert all("lora_" in name or "embed_tokens" in name for name in language)
+    trained = dict(network.trainable())
+    language = [name for name in trained if name.startswith("language.")]
+    assert all("lora_" in name or name == "language.embed_tokens.rows" for name in language)
+    assert trained["language.embed_tokens.rows"].shape == trained["text_output.rows"].shape == (5, 32)
+    assert not any(name.startswith("text_output.base") for name in trained)
     assert {name.split(".")[-4] for name in language if "lora_" in name} == {"q_proj", "v_proj"}
     plain, _ = make_network(backbones)
     embedded, attention = torch.randn(1, 5, 32), torch.ones(1, 5, dtype=torch.long)
@@ -225,7 +207,7 @@ def test_the_batched_decoder_equals_segment_anything_picture_by_picture(backbone
 
 def test_a_typed_marker_never_becomes_one(backbones: Backbones) -> None:
     _, builder = make_network(backbones)
-    row = builder.prompt_row([], "what is [SEG] and [OBJ] and <image>", where="test")
+    row = builder.prompt_row([TurnText("what is [SEG] and [OBJ] and <image>")], where="test")
     assert row.ids.count(builder.image_id) == builder.num_image_tokens
     assert builder.seg_id not in row.ids
     assert builder.obj_id not in row.ids
@@ -234,7 +216,7 @@ def test_a_typed_marker_never_becomes_one(backbones: Backbones) -> None:
 def test_a_row_that_is_too_long_is_refused_not_cut(backbones: Backbones) -> None:
     _, builder = make_network(backbones, max_tokens=40)
     with pytest.raises(DataError, match="max_tokens is 40"):
-        builder.training_row([(QUESTION, ANSWER)] * 5, where="dialogue d1")
+        builder.training_row([[ASKED] * 5], where="dialogue d1")
 
 
 def test_saved_weights_answer_the_same(backbones: Backbones, tmp_path: Path) -> None:

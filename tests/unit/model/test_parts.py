@@ -17,7 +17,7 @@ from miras.model.features import INDEX, FeatureStore
 from miras.model.mini import sam_shape
 from miras.model.pretraining import DenseBatch, named_masks, sample_at
 from miras.model.schedule import warm_up_decay
-from miras.model.tokens import IGNORED, AnswerText, RowBuilder
+from miras.model.tokens import IGNORED, RowBuilder, TurnText
 from miras.model.vision import frame, mask_to_frame, masks_from_frame
 from miras.model.weights import Backbones, build_sam, load_sam, save_sam
 from miras.paths import Paths
@@ -34,11 +34,30 @@ def test_bce_and_dice_equal_hand_computed_values() -> None:
     assert losses.mask_dice(logits, target).item() == pytest.approx(1 - (2 * 1.5 + 1) / (2 + 2 + 1))
 
 
-def test_text_loss_is_the_mean_over_supervised_tokens_only() -> None:
-    states, head = torch.randn(2, 3, 4), torch.nn.Linear(4, 7, bias=False)
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+def test_text_loss_is_the_sum_over_supervised_tokens_only(chunks: int) -> None:
+    states, head = torch.randn(2, 3, 4, requires_grad=True), torch.nn.Linear(4, 7, bias=False)
     labels = torch.tensor([[IGNORED, 2, 3], [IGNORED, IGNORED, 1]])
-    every = torch.nn.functional.cross_entropy(head(states).transpose(1, 2), labels, ignore_index=IGNORED)
-    torch.testing.assert_close(losses.text_cross_entropy(states, head, labels), every)
+    every = torch.nn.functional.cross_entropy(
+        head(states).transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"
+    )
+    found = losses.text_cross_entropy(states, head, labels, chunks=chunks)
+    torch.testing.assert_close(found, every)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, states)[0] for loss in (found, every)))
+
+
+def test_the_options_of_the_mask_loss_are_off_by_default_and_zero_for_a_perfect_mask() -> None:
+    target = torch.zeros(1, 8, 8)
+    target[:, 2:6, 2:6] = 1
+    perfect, wrong = (target - 0.5) * 100, torch.zeros(1, 8, 8)
+    for option in ("boundary", "focal"):
+        plain, more = losses.LossWeights(), losses.LossWeights(**{option: 1.0})
+        assert losses.mask_sums(perfect, target, more)[2] == pytest.approx(0, abs=1e-6)
+        assert losses.mask_sums(wrong, target, more)[2] > losses.mask_sums(wrong, target, plain)[2] + 1e-3
+    unsure = torch.zeros(1, 8, 8, requires_grad=True)
+    losses.mask_boundary(unsure + 0.1 * torch.randn(1, 8, 8), target).sum().backward()
+    assert unsure.grad is not None
+    assert unsure.grad.abs().sum() > 0, "the public code's boundary loss has no gradient; ours must"
 
 
 @pytest.mark.parametrize(("height", "width"), [(480, 640), (683, 1024), (1024, 333), (90, 90)])
@@ -62,9 +81,9 @@ def test_no_part_of_a_picture_is_left_out_of_the_frame() -> None:
 
 def test_labels_cover_the_answers_and_their_end_alone(backbones: Backbones) -> None:
     tokenizer = backbones.tokenizer()
-    builder = RowBuilder(tokenizer, num_image_tokens=4, system_prompt="", max_tokens=200)
+    builder = RowBuilder(tokenizer, num_image_tokens=4, system_prompt="", max_tokens=200, mask_memory="off")
     row = builder.training_row(
-        [("what is it", AnswerText("a red mug")), ("segment it", AnswerText("{target}", ("mug",)))], where="test"
+        [[TurnText("what is it", "a red mug"), TurnText("segment it", "{target}", ("mug",))]], where="test"
     )
     learned = [token for token in row.labels if token != IGNORED]
     assert tokenizer.decode(learned) == " a red mug</s>[OBJ] mug[SEG]</s>"
@@ -75,9 +94,9 @@ def test_labels_cover_the_answers_and_their_end_alone(backbones: Backbones) -> N
 
 
 def test_slots_and_targets_must_agree(backbones: Backbones) -> None:
-    builder = RowBuilder(backbones.tokenizer(), num_image_tokens=1, system_prompt="", max_tokens=200)
+    builder = RowBuilder(backbones.tokenizer(), num_image_tokens=1, system_prompt="", max_tokens=200, mask_memory="off")
     with pytest.raises(DataError, match="1 slots for 0 targets"):
-        builder.training_row([("segment", AnswerText("{target}"))], where="test")
+        builder.training_row([[TurnText("segment", "{target}")]], where="test")
 
 
 @pytest.fixture(scope="module")

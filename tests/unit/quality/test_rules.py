@@ -27,13 +27,14 @@ def case(name: str, data: DataSet, broken: Broken) -> None:
 
 
 def turns_case(name: str, *turns: Turn, breaks: set[str], kind: str = "prist") -> None:
-    """A case in which the PRIST dialogue (or the caption) has these turns."""
-    index = 0 if kind == "prist" else 2
+    """A case in which the PRIST dialogue (or the caption, made one of another kind) has these turns."""
+    index, record = (0, "prist") if kind == "prist" else (2, "caption")
     at_home = tuple(
         turn.model_copy(update={"targets": tuple(key.replace("x/", f"{name}/") for key in turn.targets)})
         for turn in turns
     )
-    case(name, good(name).with_dialogue(index, turns=at_home), {f"{name}-{kind}": breaks} if breaks else {})
+    broken = {f"{name}-{record}": breaks} if breaks else {}
+    case(name, good(name).with_dialogue(index, kind=kind, turns=at_home), broken)
 
 
 def region_case(name: str, index: int, breaks: set[str], broken: tuple[str, ...] = (), **values: object) -> None:
@@ -55,6 +56,9 @@ turns_case("blank_answer", Turn(question="Is it?", answer=""), *TALK, LAST, brea
 turns_case("two_turns", TALK[0], LAST, breaks={"prist_turn_count"})
 turns_case("eight_turns", *TALK * 3, TALK[0], LAST, breaks={"prist_turn_count"})
 turns_case("seven_turns_are_allowed", *TALK * 3, LAST, breaks=set())
+ABOUT_IT = LAST.model_copy(update={"refers_to": (0,)})
+turns_case("seven_rounds", LAST, *[ABOUT_IT] * 6, kind="mrseg", breaks={"mrseg_turn_count"})
+turns_case("no_reference", LAST, LAST, kind="mrseg", breaks={"mrseg_refers_to_masks"})
 turns_case("long_caption", TALK[0], TALK[1], kind="caption", breaks={"query_turn_count"})
 case("twice", good("twice") + DataSet((), (), (good("twice").dialogues[2],)), {
     "twice-caption": {"dialogue_id_unique", "not_repeated"},

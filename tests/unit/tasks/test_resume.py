@@ -29,7 +29,10 @@ def test_a_finished_stage_removes_what_other_settings_left(workspace: Path) -> N
     old, new = work_folder("stage1", SETTINGS, {}), work_folder("stage1", SETTINGS, INPUTS)
     other_stage = work_folder("stage2", SETTINGS, {})
     (old / "state").write_text("x")
+    store = new.with_name("store")
+    store.mkdir()
     remove_older(new)
+    assert store.exists(), "a stage's store outlives settings and inputs"
     assert new.exists()
     assert other_stage.exists()
     assert not old.exists()

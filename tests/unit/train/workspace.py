@@ -24,6 +24,7 @@ def train_config(**changes: object) -> TrainConfig:
     """Six steps of four rows, with changes."""
     settings = {
         "mixture": {"prist": 2, "referring": 1, "vqa": 1},
+        "frozen": [],
         "steps": 6,
         "global_batch_size": 4,
         "micro_batch_size": 2,
@@ -33,6 +34,9 @@ def train_config(**changes: object) -> TrainConfig:
         "warm_up_steps": 2,
         "flat_share": 0.5,
         "clip_norm": 1.0,
+        "boundary_weight": 0.0,
+        "focal_weight": 0.0,
+        "mask_side_px": 0,
         "checkpoint_every": 2,
         "validate_every": 3,
         "validation_rows": 3,
@@ -56,6 +60,7 @@ def build_workspace(root: Path, *, pictures: int = 6) -> Paths:
         named = [region.model_copy(update={"phrase": region.category}) for region in source.regions]
         regions += named
         dialogues += _dialogues(source.image_id, named)
+    dialogues += [_text_dialogue(number) for number in range(2)]
     write_records(paths.picture_table, records)
     write_records(paths.checked_regions, regions)
     for split in ("train", "val", "test"):
@@ -72,8 +77,16 @@ def _dialogues(image_id: str, regions: list[Region]) -> list[Dialogue]:
     ask = Turn(question="what is it?", answer=f"a {target.category}.")
     point = Turn(question="segment it.", answer="here: {target}.", targets=(target.region_id,))
     refer = Turn(question=f"show the {other.category}.", answer="{target}", targets=(other.region_id,))
+    again = Turn(question="and again?", answer="again {target}.", targets=(other.region_id,), refers_to=(0,))
     return [
         Dialogue(dialogue_id=f"{image_id}-p", image_id=image_id, kind="prist", focus=target.phrase, turns=(ask, point)),
         Dialogue(dialogue_id=f"{image_id}-r", image_id=image_id, kind="referring", focus=other.phrase, turns=(refer,)),
         Dialogue(dialogue_id=f"{image_id}-v", image_id=image_id, kind="vqa", focus="", turns=(ask,)),
+        Dialogue(dialogue_id=f"{image_id}-m", image_id=image_id, kind="mrseg", focus="", turns=(refer, again)),
     ]
+
+
+def _text_dialogue(number: int) -> Dialogue:
+    """About no picture."""
+    turn = Turn(question="what have we been talking about?", answer="nothing so far.")
+    return Dialogue(dialogue_id=f"text-{number}", image_id="", kind="vqa", focus="", turns=(turn,))

@@ -1,0 +1,415 @@
+"""What `miras doctor` finds out about this machine and this workspace: one finding per line, each with a remedy.
+
+Looks, never changes: nothing is downloaded, compiled or written. Reads weight files whole where a hash is recorded for
+them (some 10 s for 7B). torch and the other heavy packages are imported when their turn comes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from miras.config import Section, parse_sections, read_yaml
+from miras.errors import DataError, MirasError
+from miras.launch.local import read_local_launch
+from miras.model.config import BackbonesConfig, Public
+from miras.paths import Paths
+from miras.torchvision_compat import check_versions
+
+Level = Literal["ok", "warning", "error"]
+
+MIN_PYTHON = (3, 11)  # pyproject.toml: requires-python
+PACKAGES = ("torch", "torchvision", "transformers", "peft", "accelerate", "segment-anything", "deepspeed")
+INSTALL = "`make install` installs the versions of constraints.txt."
+GIB = 2**30
+DEEPSPEED_PROBE = (
+    "import json, deepspeed; from deepspeed.git_version_info import installed_ops; "
+    "print(json.dumps([deepspeed.__version__, sum(installed_ops.values())]))"
+)
+TIMEOUT_S = 60.0  # sinfo and dvc can hang on a dead server or file system
+
+# Assumed, for a first warning; `miras plan` computes what a preset needs.
+LOW_DISK_GIB = {"mini": 5, "public": 60}  # 7B, ViT-H and ConvNeXt-L weights take 18, features and checkpoints the rest
+LOW_RAM_GIB = {"mini": 4, "public": 32}  # a 7B checkpoint passes through memory once
+FULL_DISK_GIB = 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    check: str
+    level: Level
+    found: str
+    remedy: str = ""
+    """What to do; empty when all is well."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device."""
+
+    name: str
+    total_gib: float
+    free_gib: float
+    capability: tuple[int, int]
+    """bfloat16 is native from 8.0."""
+
+
+def examine(*, params: Path, launch: Path, constraints: Path) -> list[Finding]:
+    """Every finding about Python, packages, devices, disk, memory, weights and tools, in this order.
+
+    Args:
+        params: parameter file; names the folders and the weights.
+        launch: launch profile of this machine.
+        constraints: pinned versions, `name==version` per line.
+    """
+    findings = [python(sys.version_info[:3]), *packages(constraints), torchvision(), *devices(), *training(launch)]
+    sections: dict[str, type[Section]] = {"paths": Paths, "backbones": BackbonesConfig}
+    try:
+        values = read_yaml(params)
+        config = parse_sections({k: values[k] for k in sections if k in values}, sections, source=str(params))
+    except MirasError as error:
+        findings.append(Finding("params", "error", str(error), "Correct the file, or name another by --params."))
+    else:
+        folder, kind = Path(config["paths"].backbones), "public" if config["backbones"].public else "mini"
+        findings += [*disk(folder.parent, low_gib=LOW_DISK_GIB[kind]), memory(low_gib=LOW_RAM_GIB[kind])]
+        findings += weights(folder, config["backbones"])
+    return [*findings, *tools()]
+
+
+def as_text(findings: list[Finding]) -> str:
+    """The findings in aligned columns, remedies below their finding, and how many of each kind there are."""
+    width = max(len(finding.check) for finding in findings)
+    margin = " " * (width + 11)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.check:<{width}}  {finding.level:<7}  {finding.found}".replace("\n", f"\n{margin}"))
+        if finding.remedy:
+            lines.append(f"{margin}-> {finding.remedy}")
+    counts = {level: sum(finding.level == level for finding in findings) for level in ("ok", "warning", "error")}
+    return "\n".join([*lines, "", f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors"])
+
+
+def as_json(findings: list[Finding]) -> str:
+    """The findings as a JSON list of {check, level, found, remedy}."""
+    return json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
+
+
+def python(version: tuple[int, ...]) -> Finding:
+    """Whether this Python is new enough."""
+    found, wanted = (".".join(str(part) for part in numbers) for numbers in (version, MIN_PYTHON))
+    if version >= MIN_PYTHON:
+        return Finding("python", "ok", f"{found} at {sys.executable}")
+    return Finding("python", "error", f"{found}; {wanted} or newer is needed", f"`make install PYTHON=python{wanted}`")
+
+
+def packages(constraints: Path) -> list[Finding]:
+    """Whether the packages that decide results are here, in the pinned versions."""
+    try:
+        pinned = read_pins(constraints.read_text("utf-8"))
+    except OSError:
+        remedy = "Run from the folder that holds it, or name it by --constraints."
+        return [Finding("versions", "warning", f"{constraints}: no such file; versions are not compared", remedy)]
+    return [package(name, installed=installed_version(name), pinned=pinned.get(name)) for name in PACKAGES]
+
+
+def read_pins(text: str) -> dict[str, str]:
+    """Name (lower case, with hyphens) -> version, of lines `name==version`."""
+    pairs = re.findall(r"^([\w.-]+)==([^\s;]+)", text, flags=re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs}
+
+
+def installed_version(name: str) -> str | None:
+    """A package's version, None where it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def package(name: str, *, installed: str | None, pinned: str | None) -> Finding:
+    """Whether a package is installed in its pinned version; the build (`+cpu`) may differ."""
+    if installed is None:
+        return Finding(name, "error", "not installed", INSTALL)
+    if pinned is None:
+        return Finding(name, "warning", f"{installed}, not pinned in constraints.txt", "Pin the version that you use.")
+    if installed.partition("+")[0] != pinned:
+        return Finding(name, "warning", f"{installed}, tested with {pinned}", INSTALL)
+    return Finding(name, "ok", installed)
+
+
+def torchvision() -> Finding:
+    """Whether torchvision belongs to this torch and can be imported beside it."""
+    check = "torchvision beside torch"
+    try:
+        import torch
+        import torchvision as imported
+
+        check_versions(torch.__version__, imported.__version__)
+    except (ImportError, OSError, RuntimeError, MirasError) as error:
+        return Finding(check, "error", f"{type(error).__name__}: {error}", INSTALL)
+    if hasattr(torch.ops.torchvision, "roi_align"):
+        return Finding(check, "ok", "compiled part loads")
+    return Finding(check, "ok", "imports; its compiled part is for CUDA and is not needed")
+
+
+def devices() -> list[Finding]:
+    """The CUDA devices with memory and driver, and whether they compute in bfloat16."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [Finding("cuda", "error", f"torch cannot be imported: {error}", INSTALL)]
+    if not torch.cuda.is_available():
+        has_gpu = shutil.which("nvidia-smi") is not None
+        return [no_device(cuda=torch.version.cuda, has_gpu=has_gpu), Finding("bf16", "ok", "CPU computes in float32")]
+    driver = (_output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]) or "unknown").split()[0]
+    head = Finding("cuda", "ok", f"CUDA {torch.version.cuda} build, driver {driver}")
+    return [head, *(finding for number in range(torch.cuda.device_count()) for finding in device(number, _gpu(number)))]
+
+
+def no_device(*, cuda: str | None, has_gpu: bool) -> Finding:
+    """What it means that torch (built for a `cuda` version, or for CPUs: None) sees no device."""
+    if cuda is not None:
+        remedy = "Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES; without a GPU this build works, too, on the CPU."
+        return Finding("cuda", "warning", f"CUDA {cuda} build, but no device answers", remedy)
+    if has_gpu:
+        remedy = "`pip install -c constraints.txt --force-reinstall torch` from PyPI, which is the CUDA build."
+        return Finding("cuda", "warning", "CPU build of torch on a machine with NVIDIA's driver", remedy)
+    return Finding("cuda", "ok", "CPU build, no GPU here")
+
+
+def device(number: int, gpu: Gpu) -> list[Finding]:
+    """A device's memory and its bfloat16."""
+    found = f"{gpu.name}, {gpu.total_gib:.0f} GiB, {gpu.free_gib:.0f} GiB free"
+    memory_line = Finding(f"cuda:{number}", "ok", found)
+    if gpu.free_gib < 0.5 * gpu.total_gib:
+        remedy = "Another program holds it: see `nvidia-smi`, or choose devices by CUDA_VISIBLE_DEVICES."
+        memory_line = Finding(f"cuda:{number}", "warning", found, remedy)
+    capability = ".".join(str(part) for part in gpu.capability)
+    if gpu.capability >= (8, 0):
+        return [memory_line, Finding(f"cuda:{number} bf16", "ok", f"native (compute capability {capability})")]
+    remedy = "Training on GPUs computes in bfloat16: use an Ampere (A100, RTX 30) or newer one."
+    return [memory_line, Finding(f"cuda:{number} bf16", "warning", f"emulated, slow (capability {capability})", remedy)]
+
+
+def _gpu(number: int) -> Gpu:
+    from torch import cuda
+
+    free, total = cuda.mem_get_info(number)
+    return Gpu(cuda.get_device_name(number), total / GIB, free / GIB, cuda.get_device_capability(number))
+
+
+def training(launch: Path) -> list[Finding]:
+    """The launch profile, and DeepSpeed: a failing import is an error only where the profile uses it."""
+    try:
+        profile = read_local_launch(launch)
+    except MirasError as error:
+        return [Finding("launch", "error", str(error), "Correct it, or name another by --launch."), deepspeed(True)]
+    found = f"{profile.processes} processes, ZeRO stage {profile.zero_stage}"
+    return [Finding("launch", "ok", found), deepspeed(profile.zero_stage > 0)]
+
+
+def deepspeed(is_used: bool) -> Finding:
+    """Whether DeepSpeed can be imported; our ZeRO set-up needs none of its compiled operators.
+
+    In a process of its own: the import prints, and can fail for want of a CUDA toolkit.
+    """
+    finished = _run([sys.executable, "-c", DEEPSPEED_PROBE])
+    if finished is not None and finished.returncode == 0:
+        version, prebuilt = json.loads(finished.stdout.splitlines()[-1])
+        return Finding("deepspeed import", "ok", f"{version}; {prebuilt} operators built, none needed: Adam is torch's")
+    reason = finished.stderr.strip().splitlines()[-1] if finished and finished.stderr.strip() else "it does not end"
+    remedy = (
+        f"{INSTALL} A missing CUDA toolkit: set CUDA_HOME. To train without it: zero_stage 0 in the launch profile."
+    )
+    return Finding("deepspeed import", "error" if is_used else "warning", reason, remedy)
+
+
+def disk(models: Path, *, low_gib: float) -> list[Finding]:
+    """Free space where work, models and DVC's cache lie; below `low_gib` there is a warning."""
+    cache = _output([sys.executable, "-m", "dvc", "cache", "dir"])
+    places = {"disk work/": Path("work"), f"disk {models}/": models}
+    found = [disk_space(name, _free_gib(place), low_gib=low_gib) for name, place in places.items()]
+    if cache is None:
+        remedy = "Run from the workspace (it holds .dvc/); `dvc cache dir` tells what is wrong."
+        return [*found, Finding("disk DVC cache", "warning", "DVC does not tell where it is", remedy)]
+    return [*found, disk_space("disk DVC cache", _free_gib(Path(cache)), low_gib=low_gib, place=cache)]
+
+
+def disk_space(check: str, free_gib: float, *, low_gib: float, place: str = "") -> Finding:
+    """Whether the free space of a place is enough."""
+    found = f"{free_gib:.1f} GiB free" + (f" in {place}" if place else "")
+    remedy = "Free some space (`dvc gc --all-commits` drops what no commit uses); `miras plan` tells what is needed."
+    if free_gib < FULL_DISK_GIB:
+        return Finding(check, "error", found, remedy)
+    if free_gib < low_gib:
+        return Finding(check, "warning", f"{found}, under {low_gib:.0f}", remedy)
+    return Finding(check, "ok", found)
+
+
+def _free_gib(place: Path) -> float:
+    """Free space, of the nearest folder above where the place does not exist yet."""
+    place = place.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / GIB
+
+
+def memory(*, low_gib: float) -> Finding:
+    """Memory of the machine, or of the container where that is less."""
+    total_gib, available_gib = (min(size, memory_limit()) / GIB for size in psutil.virtual_memory()[:2])
+    found = f"{total_gib:.0f} GiB, {available_gib:.0f} GiB available"
+    if available_gib < low_gib:
+        remedy = "Close other programs, or take a smaller preset; `miras plan` tells what this one takes."
+        return Finding("memory", "warning", f"{found}, under {low_gib:.0f}", remedy)
+    return Finding("memory", "ok", found)
+
+
+def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """The container's limit in bytes; infinite without one."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        if (cgroup / name).is_file():
+            return float((cgroup / name).read_text("utf-8").replace("max", "inf"))
+    return float("inf")
+
+
+def weights(folder: Path, config: BackbonesConfig) -> list[Finding]:
+    """Whether each part's weights are here and are those whose hash `folder`/backbones.json recorded."""
+    from miras.model.weights import Backbones
+
+    kind = "public" if config.public is not None else "mini"
+    recorded: dict[str, str] = {}
+    try:
+        manifest = Backbones(folder).manifest
+        if manifest.kind == kind:
+            recorded = manifest.sha256
+    except DataError:
+        manifest = None
+    except ValueError as error:
+        remedy = "`dvc repro -f -s backbones` writes it again."
+        return [Finding("weights", "error", f"{folder}/backbones.json: {str(error).splitlines()[0]}", remedy)]
+    if config.public is not None:
+        return list(public_weights(config.public, recorded))
+    if manifest is None or not recorded:
+        return [Finding("weights", "ok", "mini ones, not made yet: the stage backbones trains them")]
+    remedy = f"`dvc checkout {folder}` brings back what was recorded; `dvc repro -f -s backbones` makes new ones."
+    parts = {"llava": manifest.llava, "convnext": manifest.convnext, "sam": manifest.sam}
+    return [
+        identity(f"weights {part}", folder / name, recorded=recorded.get(part), where="mini", remedy=remedy)
+        for part, name in parts.items()
+        if name
+    ]
+
+
+def public_weights(public: Public, recorded: dict[str, str]) -> Iterator[Finding]:
+    """Whether published weights are here, by path or in the hub's cache, with the hash recorded for each part."""
+    remedy = "Put the published files back; or, if they are to be these, `dvc repro -f -s backbones` pins them."
+    for part, name in {"llava": public.llava, "convnext": public.convnext, "sam": public.sam}.items():
+        if not name:
+            continue
+        check = f"weights {part}"
+        if Path(name).exists():
+            yield identity(check, Path(name), recorded=recorded.get(part), where=f"local {name}", remedy=remedy)
+        elif part == "sam":
+            remedy_sam = "Download a sam_vit_*.pth and name it in backbones.public.sam."
+            yield Finding(check, "error", f"{name}: no such file", remedy_sam)
+        else:
+            yield from _hub_weights(check, name, recorded.get(part), remedy)
+
+
+def _hub_weights(check: str, name: str, recorded: str | None, remedy: str) -> Iterator[Finding]:
+    """The finding about weights named as on the hub; looks into the local cache only."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        place = Path(snapshot_download(name, local_files_only=True))
+    except HFValidationError:
+        yield Finding(check, "error", f"{name}: neither a folder nor a hub name", "Correct backbones.public.")
+    except LocalEntryNotFoundError:
+        if constants.HF_HUB_OFFLINE:
+            away = "Unset HF_HUB_OFFLINE, or copy the checkpoint here and name its folder."
+            yield Finding(check, "error", f"hub {name}: not in the cache, and HF_HUB_OFFLINE is set", away)
+        else:
+            later = f"The stage backbones fetches it; `hf download {name}` does it now."
+            yield Finding(check, "warning", f"hub {name}: not in the cache", later)
+    else:
+        yield identity(check, place, recorded=recorded, where=f"hub {name}, in the cache", remedy=remedy)
+
+
+def identity(check: str, place: Path, *, recorded: str | None, where: str, remedy: str) -> Finding:
+    """Whether the weights at a place (file or folder) are complete and hash to what was recorded.
+
+    `where` is how params.yaml names them, `remedy` what helps against another hash.
+    """
+    if absent := missing_shards(place):
+        again = f"Download it again: an interrupted download leaves such a folder ({place})."
+        return Finding(check, "error", f"{where}: {len(absent)} files missing, first {absent[0]}", again)
+    if recorded is None:
+        return Finding(check, "ok", f"{where}; no hash recorded yet: the stage backbones does")
+    from miras.model.weights import weights_sha256
+
+    try:
+        now = weights_sha256(place)
+    except (DataError, OSError) as error:
+        return Finding(check, "error", str(error), remedy)
+    if now != recorded:
+        return Finding(check, "error", f"{where}: hash {now[:12]}, recorded {recorded[:12]}", remedy)
+    return Finding(check, "ok", f"{where}; hash {now[:12]} as recorded")
+
+
+def missing_shards(place: Path) -> list[str]:
+    """Weight files that a folder's index names and the folder has not."""
+    named: set[str] = set()
+    for index in place.glob("*.safetensors.index.json") if place.is_dir() else ():
+        named |= set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    return sorted(name for name in named if not (place / name).exists())
+
+
+def tools() -> list[Finding]:
+    """git, Slurm's commands and bitsandbytes."""
+    git, slurm = _output(["git", "--version"]), "no sbatch here: training runs on this machine"
+    if shutil.which("sbatch") is not None:
+        slurm = _output(["sbatch", "--version"]) or "sbatch is here"
+    findings = [Finding("git", "ok", git or ""), Finding("slurm", "ok", slurm)]
+    if git is None:
+        findings[0] = Finding("git", "error", "not found", "Install git: DVC and the record of runs need it.")
+    if version := installed_version("bitsandbytes"):
+        findings.append(bitsandbytes(version))
+    return findings
+
+
+def bitsandbytes(version: str) -> Finding:
+    """Whether bitsandbytes, where it is installed, can be imported."""
+    finished = _run([sys.executable, "-c", "import bitsandbytes"])
+    if finished is not None and finished.returncode == 0:
+        return Finding("bitsandbytes", "ok", version)
+    remedy = "It serves 8- and 4-bit loading only: `pip uninstall bitsandbytes`, or the version for this CUDA."
+    return Finding("bitsandbytes", "warning", f"{version} is installed but cannot be imported", remedy)
+
+
+def _output(command: list[str]) -> str | None:
+    """What a command prints, None where it is missing or fails."""
+    finished = _run(command)
+    return finished.stdout.strip() if finished is not None and finished.returncode == 0 else None
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """A finished command, None where it is missing or hangs."""
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
+        return None

@@ -1,0 +1,269 @@
+"""The sentences of MRSeg dialogues, in two sets that share no sentence pattern: one to train on, one held out.
+
+A question is a request with what it asks for in its place: `Words.requests` have the slot {what},
+which a direct, relational or hierarchical noun phrase fills (`patterns` lists them whole). {is_are} and {them}
+agree with it. Answers are the same in both sets: a model writes its own. `{target}` is the slot of the
+stored answer and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from miras.generate import wording
+from miras.generate.config import Wording
+from miras.generate.language import sentence, with_article
+from miras.generate.relations import SpatialRelation
+from miras.generate.wording import Forms
+
+QueryType = Literal["direct", "relational", "hierarchical"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """One of the two sets."""
+
+    commands: Forms
+    """Requests in which {what} may be any noun phrase: "all mugs", "either of the two mugs"."""
+    requests: Forms
+    """The commands and others."""
+    relational: Forms
+    """{noun}, {relation} and {reference}: what stands in a relation to an earlier mask."""
+    hierarchical: Forms
+    """{part} and {reference}: a part of an earlier target."""
+    every: Forms
+    """{nouns}: all of a class."""
+    either: Forms
+    """{nouns}: one of two, whichever."""
+    again: Forms
+    """Begin a command that repeats an earlier one."""
+    relations: dict[SpatialRelation, Forms]
+    latest: Forms
+    """What the latest mask shows, without naming it: {them}, {that_one} and {this_one} agree with it."""
+    earlier: Forms
+    """What the answer {ordinal} showed, without naming it."""
+    other: Forms
+    """The other one of two: {noun} is the class or "one"."""
+    same: Forms
+    """The same one: {noun} is the class or "one"."""
+    links: Forms
+    """Tie a question to the turn before."""
+
+
+def patterns(query_type: QueryType, words: Words) -> Forms:
+    """Every sentence pattern for a type of question."""
+    what = {"direct": (DIRECT,), "relational": words.relational, "hierarchical": (*words.hierarchical, ITS_PART)}
+    return tuple(request.replace("{what}", phrase) for phrase in what[query_type] for request in words.requests)
+
+
+def is_uncounted(noun: str) -> bool:
+    """Whether one says "some grass", not "a grass"."""
+    return with_article(noun).startswith("some ")
+
+
+def _commands(frames: Sequence[str], verbs: Sequence[str]) -> Forms:
+    return tuple(sentence(frame.replace("{verb}", verb)) for verb in verbs for frame in frames)
+
+
+DIRECT = "the {noun}"
+IT = "{them}"
+ITS_PART = "{its} {part}"
+ALL_UNCOUNTED = "all the {noun}"  # "all grasses" would be something else
+PRONOUNS = {
+    False: {"them": "it", "that_one": "that one", "this_one": "this one"},
+    True: {"them": "them", "that_one": "those", "this_one": "these"},
+}  # by whether what they stand for is plural
+
+_TRAIN_COMMANDS = _commands(
+    (
+        "{verb} {what}.",
+        "please {verb} {what}.",
+        "{verb} {what}, please.",
+        "can you {verb} {what}?",
+        "could you {verb} {what}?",
+        "could you please {verb} {what}?",
+        "would you please {verb} {what}?",
+        "I would like you to {verb} {what}.",
+        "I want you to {verb} {what}.",
+        "be so kind as to {verb} {what}.",
+    ),
+    ("segment", "mark", "outline", "highlight", "pick out", "point out", "draw a mask over", "trace", "colour in"),
+)
+_HELD_OUT_COMMANDS = _commands(
+    (
+        "kindly {verb} {what}.",
+        "help me {verb} {what}.",
+        "try to {verb} {what}.",
+        "I need you to {verb} {what}.",
+        "are you able to {verb} {what}?",
+        "it would be great if you could {verb} {what}.",
+        "your task is to {verb} {what}.",
+    ),
+    ("delineate", "select", "cut out", "isolate", "mask", "shade", "draw the contour of"),
+)
+_RELATIONS: dict[SpatialRelation, Forms] = {
+    "left": wording.RELATIONS_IN_WORDS["left"],
+    "right": wording.RELATIONS_IN_WORDS["right"],
+    "above": wording.RELATIONS_IN_WORDS["above"],
+    "below": wording.RELATIONS_IN_WORDS["below"],
+    "above left": ("above and to the left of", "to the upper left of"),
+    "above right": ("above and to the right of", "to the upper right of"),
+    "below left": ("below and to the left of", "to the lower left of"),
+    "below right": ("below and to the right of", "to the lower right of"),
+    "overlap": ("overlapping", "overlapping with"),
+}
+_HELD_OUT_RELATIONS: dict[SpatialRelation, Forms] = {
+    "left": ("on the left-hand side of", "further left than"),
+    "right": ("on the right-hand side of", "further right than"),
+    "above": ("over", "further up than"),
+    "below": ("beneath", "further down than"),
+    "above left": ("up and to the left of", "to the top left of"),
+    "above right": ("up and to the right of", "to the top right of"),
+    "below left": ("down and to the left of", "to the bottom left of"),
+    "below right": ("down and to the right of", "to the bottom right of"),
+    "overlap": ("intersecting", "intersecting with"),
+}
+
+WORDS: dict[Wording, Words] = {
+    "train": Words(
+        commands=_TRAIN_COMMANDS,
+        requests=(
+            *_TRAIN_COMMANDS,
+            "Where {is_are} {what}? Please mark {them}.",
+            "Where {is_are} {what}? Show {them} with a mask.",
+            "Show me where {what} {is_are}.",
+            "Find {what} and segment {them}.",
+            "Can you find {what} and outline {them}?",
+            "Look for {what} and mark {them}.",
+            "Which pixels belong to {what}?",
+            "Which pixels show {what}?",
+            "Give me a mask of {what}.",
+            "I need a mask of {what}.",
+            "I would like to have a mask of {what}.",
+            "Please give me the segmentation of {what}.",
+            "Please make a mask that covers {what}.",
+            "Point to {what} with a mask.",
+            "I am looking for {what}; please mark {them}.",
+            "I am interested in {what}. Segment {them}.",
+        ),
+        relational=(
+            "the {noun} {relation} {reference}",
+            "the {noun} that {is_are} {relation} {reference}",
+            "the {noun} you see {relation} {reference}",
+        ),
+        hierarchical=("the {part} of {reference}",),
+        every=("all {nouns}", "all the {nouns}", "all {nouns} in the picture"),
+        either=("one of the two {nouns}", "any one of the {nouns}", "either of the two {nouns}"),
+        again=("Once more,", "Again,", "One more time,"),
+        relations=_RELATIONS,
+        latest=(IT, IT, "{that_one}", "what you have just marked"),
+        earlier=(
+            "the object from your {ordinal} answer",
+            "the thing in your {ordinal} answer",
+            "what you marked in your {ordinal} answer",
+        ),
+        other=(
+            "Segment the other {noun}.",
+            "Please mark the other {noun}.",
+            "Now the other {noun}, please.",
+            "Can you outline the other {noun}?",
+            "Not this {noun} but the other one, please.",
+            "There is another {noun}. Segment that one.",
+            "Could you highlight the other {noun} for me?",
+            "I mean the other {noun}; please mark it.",
+            "Where is the other {noun}? Show it with a mask.",
+            "Give me a mask of the other {noun}.",
+            "Which pixels belong to the other {noun}?",
+            "Leave this {noun} and segment the other one.",
+        ),
+        same=(
+            "Segment the same {noun} again.",
+            "Please mark the same {noun} once more.",
+            "Once more the same {noun}, please.",
+            "Can you outline this same {noun} again?",
+            "This {noun} and no other one, please.",
+            "Stay with this {noun} and segment it.",
+            "Could you highlight this very {noun} for me?",
+            "I mean this {noun}; please mark it.",
+            "Where is this same {noun}? Show it with a mask.",
+            "Give me a mask of the same {noun}.",
+            "Which pixels belong to this {noun}?",
+            "Keep to the same {noun} and mark it again.",
+        ),
+        links=wording.LINKS,
+    ),
+    "held_out": Words(
+        commands=_HELD_OUT_COMMANDS,
+        requests=(
+            *_HELD_OUT_COMMANDS,
+            "Produce a binary mask for {what}.",
+            "Return the region covered by {what}.",
+            "Display the exact shape of {what}.",
+            "What area of the image is taken up by {what}?",
+            "Let me see the silhouette of {what}.",
+            "What I am after is a mask for {what}.",
+            "Detect {what}.",
+            "Extract {what} from the image.",
+        ),
+        relational=(
+            "the {noun} which {is_are} {relation} {reference}",
+            "the {noun} to be found {relation} {reference}",
+            "the {noun} seen {relation} {reference}",
+        ),
+        hierarchical=("the {part} belonging to {reference}",),
+        every=("each and every one of the {nouns}", "the whole set of {nouns}", "any {nouns} there may be"),
+        either=("just one of the {nouns}, no matter which", "whichever of the two {nouns} you like"),
+        again=("A second time,", "As before,"),
+        relations=_HELD_OUT_RELATIONS,
+        latest=(IT, IT, "{this_one}", "your latest find"),
+        earlier=(
+            "the result of your {ordinal} reply",
+            "the item in your {ordinal} response",
+            "what your {ordinal} reply showed",
+        ),
+        other=(
+            "Try the other {noun} instead.",
+            "I was thinking of the other {noun}; isolate that one.",
+            "Select the {noun} that is not this one.",
+            "Help me find the remaining {noun}.",
+            "Swap this {noun} for the other one.",
+            "This {noun} has a counterpart; isolate the counterpart.",
+        ),
+        same=(
+            "Repeat the mask of this {noun}.",
+            "I was thinking of this very {noun}; isolate it.",
+            "Return to this {noun} and select it.",
+            "Help me find this exact {noun}.",
+            "Do not swap this {noun} for another one; select it.",
+            "Kindly delineate this {noun}, that is, no other one.",
+        ),
+        links=("After that,", "Well,", "Right,", "Also,", "Thank you;", "Continuing,"),
+    ),
+}
+
+# --- answers; none has to agree with the number of its target
+ANSWERS: Forms = (
+    "Sure, the {target}.",
+    "I have marked the {target}.",
+    "This mask shows the {target}.",
+    "You can see the {target} here.",
+    "The mask covers the {target}.",
+    "Found: the {target}.",
+    "Of course, here the {target}.",
+    "I have segmented the {target}.",
+    "Marked in the picture: the {target}.",
+    "You mean the {target}.",
+)
+NOTHING_THERE: Forms = (
+    "There is no {noun} {relation} {reference}.",
+    "I cannot see any {noun} {relation} {reference}.",
+    "There is nothing to mark: no {noun} {relation} {reference} can be seen.",
+)
+NO_SUCH_PART: Forms = (
+    "The {whole} {has} no {part}.",
+    "There is no {part} on the {whole}.",
+    "I cannot see any {part} on the {whole}.",
+    "There is nothing to mark: the {whole} {has} no {part}.",
+)

@@ -1,0 +1,78 @@
+"""Packed rows: dialogues about one picture share its tokens, do not see each other, and lose nothing by it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from miras.model.losses import LossWeights
+from miras.model.network import attention_mask
+from miras.model.new_rows import NewRowsEmbedding, NewRowsHead
+from miras.model.tokens import TurnText
+from miras.model.vision import PictureFeatures
+from miras.model.weights import Backbones
+from tests.unit.model.tiny_network import make_batch, make_network
+
+DIALOGUES = [
+    [TurnText("what is the red mug on the left", "here {target} it is", ("red mug",))],
+    [TurnText("what is it", "a red mug"), TurnText("segment it", "{target}", ("handle of the left red mug",))],
+    [TurnText("segment what we have been talking about", "{target} and {target}", ("red mug", "handle"))],
+]
+
+
+def features() -> PictureFeatures:
+    torch.manual_seed(2)
+    return PictureFeatures(torch.randn(1, 16, 16), torch.randn(1, 24, 8, 8), torch.randn(1, 16, 8, 8))
+
+
+def test_the_loss_and_masks_of_a_packed_row_equal_those_of_its_dialogues_alone(backbones: Backbones) -> None:
+    network, builder = make_network(backbones)
+    packed = builder.training_row(DIALOGUES, where="test")
+    alone = [builder.training_row([dialogue], where="test") for dialogue in DIALOGUES]
+    assert len(packed.ids) < sum(len(row.ids) for row in alone) - builder.num_image_tokens
+    torch.manual_seed(5)
+    one = make_batch([packed], features(), [0])
+    torch.manual_seed(5)
+    three = make_batch(alone, features(), [0, 0, 0])
+    found, expected = network.forward_logits(one)[1], network.forward_logits(three)[1]
+    torch.testing.assert_close(found.targets, expected.targets, rtol=1e-3, atol=1e-4)
+    losses = [network(batch, LossWeights()) for batch in (one, three)]
+    torch.testing.assert_close(losses[0].total, losses[1].total)
+    gradients = [torch.autograd.grad(loss.total, network.prompt_head[0].weight)[0] for loss in losses]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_a_dialogue_sees_the_prefix_and_itself_alone() -> None:
+    parts = torch.tensor([[0, 0, 1, 1, 2, 2, -1]])
+    seen = attention_mask(parts)[0, 0].int().tolist()
+    assert seen[3] == [1, 1, 1, 1, 0, 0, 0]
+    assert seen[4] == [1, 1, 0, 0, 1, 0, 0]
+    assert [row[6] for row in seen[:6]] == [0] * 6
+    assert attention_mask(torch.tensor([[0, 1, 1, -1]])).tolist() == [[1, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("has_picture", [True, False])
+def test_rows_without_picture_train_beside_others(backbones: Backbones, has_picture: bool) -> None:
+    network, builder = make_network(backbones)
+    turns = [[TurnText("what is it", "a red mug")]]
+    row = builder.training_row(turns, where="test", has_picture=has_picture)
+    assert (row.image_start >= 0) == has_picture
+    network(make_batch([row], features(), [0]), LossWeights()).total.backward()
+    assert [name for name, value in network.trainable() if value.grad is None] == []
+    if not has_picture:
+        assert network.projector.linear_1.weight.grad.abs().sum() == 0
+
+
+def test_new_words_are_read_and_written_by_rows_of_their_own() -> None:
+    torch.manual_seed(0)
+    embedding, head, ids = torch.nn.Embedding(7, 4), torch.nn.Linear(4, 7, bias=False), [2, 5]
+    read, write = NewRowsEmbedding(embedding, ids), NewRowsHead(head, ids)
+    words, states = torch.tensor([[0, 2, 5, 6]]), torch.randn(3, 4)
+    torch.testing.assert_close(read(words), torch.nn.functional.embedding(words, read.weight))
+    torch.testing.assert_close(write(states), states @ write.weight.T)
+    torch.testing.assert_close(read(words)[0, [0, 3]], embedding(words)[0, [0, 3]])
+    (read(words).sum() + write(states).sum()).backward()
+    assert embedding.weight.grad is None
+    assert head.weight.grad is None
+    assert read.rows.grad.abs().sum(dim=1).min() > 0
+    assert write.rows.grad.shape == (2, 4)
