@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test deploy undeploy ui stop sync clean
+.PHONY: help install run test bench deploy undeploy ui stop sync clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,6 +47,9 @@ test: $(STAMP) ## lint, types, import rules, unit, contract and flow tests
 	mypy
 	lint-imports
 	python -m pytest tests/contracts tests/unit tests/flows -m "not slow and not gpu"
+
+bench: $(STAMP) ## time our way of training against a plain one (QUICK=1: half a minute)
+	python -m benchmarks.train $(if $(QUICK),--quick)
 
 deploy: $(STAMP) ## Prefect server, worker and the deployment: `prefect deployment run train-miras`
 	python -m tasks.services deploy

@@ -11,15 +11,12 @@ upright picture).
 from __future__ import annotations
 
 import base64
-import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from PIL import Image, ImageOps
 
 from miras.dialogue.masks import encode
 from miras.dialogue.rendering import plain_text
@@ -29,11 +26,10 @@ class MirasModel(PythonModel):
     """Answers the questions of a dialogue about a picture, with masks."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Loads the weights; torch is imported only here."""
-        from miras.model.responder import Responder
+        """Opens the exported model; torch is imported only here."""
+        from miras.pretrained import Miras
 
-        artifacts = context.artifacts
-        self.responder = Responder.load(Path(artifacts["backbones"]), Path(artifacts["weights"]), device="cpu")
+        self.model = Miras.from_pretrained(context.artifacts["model"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -46,9 +42,7 @@ class MirasModel(PythonModel):
         return pd.DataFrame(rows, columns=["answers", "masks"])
 
     def _respond(self, image: str, questions: str) -> tuple[str, str]:
-        stored = Image.open(io.BytesIO(base64.b64decode(image)))
-        picture = ImageOps.exif_transpose(stored).convert("RGB")
-        responses = self.responder.ask(picture, json.loads(questions))
+        responses = self.model.ask(base64.b64decode(image), json.loads(questions))
         answers = [plain_text(response.answer) for response in responses]
         masks = [
             [{"phrase": group.phrase, "rle": encode(group.mask).model_dump()} for group in response.groups]

@@ -11,6 +11,7 @@ import importlib.metadata
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def run(*, paths: Paths, work: Path, register: RegisterConfig) -> None:
         ServiceUnavailableError: MLflow does not answer.
         DataError: weights or scores are missing.
     """
+    from miras.export import export
     from tasks.shipping import service_errors  # these two import MLflow, a second
     from tasks.tracking import current_run_id
 
@@ -64,7 +66,12 @@ def run(*, paths: Paths, work: Path, register: RegisterConfig) -> None:
     content = content_hash([Path(paths.backbones), Path(paths.stage2), MODEL_FILE])
     run_id = current_run_id()
     with service_errors():
-        version = _find(register.model_name, content) or _log(paths, register, run_id)
+        version = _find(register.model_name, content)
+        if version is None:
+            exported = work / "exported"
+            export(weights=Path(paths.stage2), backbones=Path(paths.backbones), out=exported)
+            version = _log(exported, register, run_id)
+            shutil.rmtree(exported)
         receipt = _label(register, version, {"model_hash": content, **scores})
     write_json(Path(paths.receipt), receipt)
 
@@ -111,7 +118,7 @@ def _find(name: str, content: str) -> Any:
     return found[0].version if found else None
 
 
-def _log(paths: Paths, register: RegisterConfig, run_id: str | None) -> Any:
+def _log(exported: Path, register: RegisterConfig, run_id: str | None) -> Any:
     import mlflow
 
     from tasks.shipping import experiment_name
@@ -123,7 +130,7 @@ def _log(paths: Paths, register: RegisterConfig, run_id: str | None) -> Any:
         info = mlflow.pyfunc.log_model(
             name=register.model_name,
             python_model=str(MODEL_FILE),
-            artifacts={"backbones": paths.backbones, "weights": paths.stage2, "params": "params.yaml"},
+            artifacts={"model": str(exported), "params": "params.yaml"},
             code_paths=["miras"],
             pip_requirements=requirements(),
             signature=_signature(),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import miras  # noqa: F401  # first: it sees to it that torchvision fits before transformers imports it
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -11,17 +11,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ConvNextConfig, ConvNextModel
 
 from miras.errors import DataError
-from miras.model.weights import check_weights
+from miras.model.weights import check_report, check_weights, read_weights, unreadable
 
 TIMM_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 OPENCLIP_PREFIX = "visual.trunk."
@@ -49,7 +46,7 @@ def load_convnext(folder: Path) -> ConvNextModel:
     if _is_transformers(folder):
         return _load_transformers(folder)
     path = timm_file(folder)
-    weights = to_transformers(_read(path))
+    weights = to_transformers(read_weights(path))
     model = ConvNextModel(config_of(weights, path=path))
     expected = {name: value.shape for name, value in model.state_dict().items() if not name.startswith("layernorm.")}
     check_weights({name: value.shape for name, value in weights.items()}, expected, path=path)
@@ -138,27 +135,7 @@ def _load_transformers(folder: Path) -> ConvNextModel:
     try:
         loaded: Any = ConvNextModel.from_pretrained(folder, **options)
     except (OSError, SafetensorError) as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     model, report = loaded
-    own = {name: value.shape for name, value in model.state_dict().items()}
-    absent, misshapen = set(report["missing_keys"]), {name: shape for name, shape, _ in report["mismatched_keys"]}
-    found = {name: misshapen.get(name, shape) for name, shape in own.items() if name not in absent - misshapen.keys()}
-    check_weights(found, own, path=folder)
+    check_report(model, report, path=folder)
     return model
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        raise _unreadable(path, error) from None
-    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise DataError(f"{path}: expected names with tensors, found something else. Download the published file.")
-    return stored
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = str(error).partition("\n")[0].rstrip(".")
-    return DataError(f"{path}: weights cannot be read: {reason}. Download them again.")

@@ -188,12 +188,11 @@ class MirasNetwork(nn.Module):
         own = dict(self.named_parameters())
         return ((name, own[name]) for name in self._learned)
 
-    def halve_backbone(self) -> None:
-        """What training never changes, as bfloat16: half the memory, and a GPU computes in it anyway."""
+    def set_precision(self, backbone: torch.dtype) -> None:
+        """Makes what training changes float32 (published weights may be float16, too coarse), all else `backbone`."""
         learned = set(self._learned)
         for name, value in self.named_parameters():
-            if name not in learned:
-                value.data = value.data.bfloat16()
+            value.data = value.data.to(torch.float32 if name in learned else backbone)
 
     def image_tokens(self, features: PictureFeatures) -> Tensor:
         """Image tokens in the language model's width [B, N, W] (eq. 4)."""

@@ -122,15 +122,9 @@ class Responder:
         tokenizer = opened.tokenizer()
         config = read_network_config(weights)
         network = opened.network(config, tokenizer)
-        load_trained(network, weights / WEIGHTS)
+        load_trained(network, weights / WEIGHTS, fingerprint=opened.manifest.fingerprint)
         store = FeatureStore(features, fingerprint=opened.manifest.fingerprint) if features else None
-        builder = RowBuilder(
-            tokenizer,
-            num_image_tokens=opened.num_image_tokens,
-            system_prompt=config.system_prompt,
-            max_tokens=config.max_tokens,
-            mask_memory=config.mask_memory,
-        )
+        builder = RowBuilder.of(config, tokenizer, num_image_tokens=opened.num_image_tokens)
         return cls(
             network,
             builder,
@@ -355,9 +349,12 @@ def _spoken(tokens: list[int], states: Tensor, end_id: int) -> _Spoken:
     return _Spoken(tokens[:length], states[: length + 1])
 
 
-def save_weights(network: MirasNetwork, folder: Path) -> None:
-    """Writes the trained parameters and the network's configuration, as `Responder.load` reads them."""
-    save_trained(network, folder / WEIGHTS)
+def save_weights(network: MirasNetwork, folder: Path, *, fingerprint: str) -> None:
+    """Writes the trained parameters and the network's configuration, as `Responder.load` reads them.
+
+    `fingerprint`: of the backbones (`BackbonesManifest.fingerprint`).
+    """
+    save_trained(network, folder / WEIGHTS, fingerprint=fingerprint)
     write_json(folder / NETWORK, network.config.model_dump())
 
 

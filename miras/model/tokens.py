@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from miras.dialogue.records import TARGET_SLOT
 from miras.dialogue.rendering import BOX, IMAGE, MASK, OBJ, REF, SEG
 from miras.errors import DataError
-from miras.model.config import MemoryKind
+from miras.model.config import MemoryKind, NetworkConfig
 
 IGNORED = -100
 
@@ -83,6 +83,17 @@ class RowBuilder:
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self._start = start + (self.encode(system_prompt) if system_prompt else []) + self.encode("USER:")
         self._user, self._assistant = self.encode("USER:"), self.encode("ASSISTANT:")
+
+    @classmethod
+    def of(cls, config: NetworkConfig, tokenizer: PreTrainedTokenizerBase, *, num_image_tokens: int) -> RowBuilder:
+        """The builder of a network's rows."""
+        return cls(
+            tokenizer,
+            num_image_tokens=num_image_tokens,
+            system_prompt=config.system_prompt,
+            max_tokens=config.max_tokens,
+            mask_memory=config.mask_memory,
+        )
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; markers in it are split into ordinary pieces."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
@@ -168,13 +168,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected weights. Copy it there or run what makes it again.") from None
     except (*_UNREADABLE, *_UNLOADABLE) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise DataError(f"{path}: expected names with tensors, found something else. Name the right weights.")
     return stored
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The error to raise for weights that cannot be read."""
     reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
     return DataError(f"{path}: weights cannot be read: {reason}. Copy or download them again.")
 
@@ -224,7 +225,7 @@ class Backbones:
         try:
             tokenizer = AutoTokenizer.from_pretrained(place)
         except _UNREADABLE as error:
-            raise _unreadable(Path(place) / "tokenizer.json", error) from None
+            raise unreadable(Path(place) / "tokenizer.json", error) from None
         tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
         return tokenizer
 
@@ -314,7 +315,7 @@ def load_llava(folder: Path, **options: Any) -> LlavaForConditionalGeneration:
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         loaded: Any = LlavaForConditionalGeneration.from_pretrained(folder, **options)
     except _UNREADABLE as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     model, report = loaded
     check_report(model, report, path=folder)
     return model
@@ -355,16 +356,17 @@ def weights_sha256(place: Path) -> str:
     return digest.hexdigest()
 
 
-def save_trained(network: MirasNetwork, path: Path) -> None:
-    """Writes what training changed, as safetensors."""
-    save_file({name: value.detach().contiguous().cpu() for name, value in network.learned()}, path)
+def save_trained(network: MirasNetwork, path: Path, *, fingerprint: str) -> None:
+    """Writes what training changed, as safetensors, and the fingerprint of the backbones that it belongs to."""
+    weights = {name: value.detach().contiguous().cpu() for name, value in network.learned()}
+    save_file(weights, path, metadata={"backbones": fingerprint})
 
 
-def load_trained(network: MirasNetwork, path: Path) -> None:
-    """Loads parameters written by `save_trained` into a network of the same configuration.
+def load_trained(network: MirasNetwork, path: Path, *, fingerprint: str) -> None:
+    """Loads parameters written by `save_trained` into a network of the same configuration and backbones.
 
     Raises:
-        DataError: no such file, damaged, or of another configuration.
+        DataError: no such file, damaged, of another configuration or of other backbones.
     """
     stored = read_weights(path)
     own = dict(network.learned())
@@ -373,6 +375,13 @@ def load_trained(network: MirasNetwork, path: Path) -> None:
         {name: value.shape for name, value in own.items()},
         path=path,
     )
+    with safe_open(path, framework="pt") as opened:
+        found = (opened.metadata() or {}).get("backbones", "none")
+    if found != fingerprint:
+        raise DataError(
+            f"{path}: trained on backbones {found[:12]}, but the backbones here are {fingerprint[:12]}. "
+            "Train again, or name the backbones that belong to these weights."
+        )
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(stored[name])

@@ -104,7 +104,7 @@ def upright_picture(content: bytes, *, where: str, max_megapixels: int) -> Uprig
     suffix = SUFFIX_OF_STORED_FORMAT.get(image.format or "")
     if suffix and not is_turned and image.mode == "RGB" and not image.has_transparency_data:
         return UprightPicture(pixels=upright, content=content, suffix=suffix, is_turned=False)
-    pixels = _rgb(upright, where=where)
+    pixels = to_rgb(upright, where=where)
     return UprightPicture(pixels=pixels, content=encode_png(pixels), suffix=".png", is_turned=is_turned)
 
 
@@ -146,7 +146,7 @@ def encode_png(pixels: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _rgb(image: Image.Image, *, where: str) -> Image.Image:
+def to_rgb(image: Image.Image, *, where: str) -> Image.Image:
     if image.mode == "F":
         raise DataError(f"{where}: samples are fractions (mode F). Save it with 8 bits per channel.")
     if image.mode.startswith("I"):

@@ -74,25 +74,18 @@ def run_worker(
     tokenizer = backbones.tokenizer()
     model = backbones.network(network, tokenizer)
     if name == "stage2":
-        load_trained(model, Path(paths.stage1) / WEIGHTS)
+        load_trained(model, Path(paths.stage1) / WEIGHTS, fingerprint=backbones.manifest.fingerprint)
     model.freeze(config.frozen)
-    if torch.cuda.is_available():
-        model.halve_backbone()
+    model.set_precision(torch.bfloat16 if torch.cuda.is_available() else torch.float32)  # a GPU computes in bfloat16
     if launch.gradient_checkpointing:
         model.language.activation_checkpointing_enable({"use_reentrant": False})
-    builder = RowBuilder(
-        tokenizer,
-        num_image_tokens=backbones.num_image_tokens,
-        system_prompt=network.system_prompt,
-        max_tokens=network.max_tokens,
-        mask_memory=network.mask_memory,
-    )
+    builder = RowBuilder.of(network, tokenizer, num_image_tokens=backbones.num_image_tokens)
     data = training_data(paths, network, config, builder=builder, backbones=backbones)
     configuration = {"network": network.model_dump(), name: config.model_dump()}
     trained = train(model, data, config, accelerator=accelerator, work=work, name=name, configuration=configuration)
     with whole_parameters(value for _, value in trained.learned()):
         if accelerator.is_main_process:
-            _store(trained, work / "finished")
+            _store(trained, work / "finished", fingerprint=backbones.manifest.fingerprint)
     accelerator.wait_for_everyone()
 
 
@@ -142,6 +135,6 @@ def _mixture(paths: Paths, split: Split, config: TrainConfig, *, aligned_share: 
     )
 
 
-def _store(network: MirasNetwork, folder: Path) -> None:
+def _store(network: MirasNetwork, folder: Path, *, fingerprint: str) -> None:
     with finished_folder(folder) as aside:
-        save_weights(network, aside)
+        save_weights(network, aside, fingerprint=fingerprint)

@@ -131,7 +131,7 @@ def test_the_vector_of_a_region_is_clips_view_of_its_cut_out(backbones: Backbone
 def test_asking_about_a_mask_equals_training_with_it(backbones: Backbones, tmp_path: Path) -> None:
     """What the decoder gets while answering is what it got in training: same prompt, same memory tokens."""
     network, builder = make_network(backbones, **MEMORY)
-    save_weights(network, tmp_path)
+    save_weights(network, tmp_path, fingerprint=backbones.manifest.fingerprint)
     responder = Responder.load(backbones.folder, tmp_path)
     picture = Image.effect_noise((64, 64), 80).convert("RGB")
     mask = np.zeros((64, 64), bool)

@@ -156,7 +156,7 @@ def test_lora_trains_adapters_and_the_rows_of_new_words_only(backbones: Backbone
     torch.testing.assert_close(  # adapters start as the identity
         network.states(embedded, attention=attention), plain.states(embedded, attention=attention)
     )
-    save_weights(network, tmp_path)
+    save_weights(network, tmp_path, fingerprint=backbones.manifest.fingerprint)
     Responder.load(backbones.folder, tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_a_row_that_is_too_long_is_refused_not_cut(backbones: Backbones) -> None
 
 def test_saved_weights_answer_the_same(backbones: Backbones, tmp_path: Path) -> None:
     network, _ = make_network(backbones)
-    save_weights(network, tmp_path)
+    save_weights(network, tmp_path, fingerprint=backbones.manifest.fingerprint)
     picture = Image.effect_noise((50, 30), 80).convert("RGB")
     first = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
     second = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
@@ -231,7 +231,33 @@ def test_saved_weights_answer_the_same(backbones: Backbones, tmp_path: Path) -> 
 
 def test_weights_of_another_configuration_are_refused(backbones: Backbones, tmp_path: Path) -> None:
     network, _ = make_network(backbones, dual_encoder=False)
-    save_weights(network, tmp_path)
+    save_weights(network, tmp_path, fingerprint=backbones.manifest.fingerprint)
     (tmp_path / "network.json").write_text(network_config().model_dump_json())
     with pytest.raises(DataError, match="missing: mining"):
         Responder.load(backbones.folder, tmp_path)
+
+
+def test_weights_trained_on_other_backbones_of_the_same_size_are_refused(backbones: Backbones, tmp_path: Path) -> None:
+    network, _ = make_network(backbones)
+    save_weights(network, tmp_path, fingerprint="0123456789abcdef")
+    with pytest.raises(DataError, match="trained on backbones 0123456789ab"):
+        Responder.load(backbones.folder, tmp_path)
+
+
+@pytest.mark.parametrize("training", ["full", "lora"])
+def test_a_backbone_in_bfloat16_trains_float32_parameters_to_about_the_same_loss(
+    backbones: Backbones, training: str
+) -> None:
+    losses = []
+    for precision in (torch.float32, torch.bfloat16):
+        network, builder = make_network(backbones, language_training=training)
+        network.set_precision(precision)
+        torch.manual_seed(4)
+        batch = make_batch([builder.training_row([[ASKED]], where="test")], make_features(backbones), [0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            found = network(batch, LossWeights())
+        found.total.backward()
+        assert {value.dtype for _, value in network.trainable()} == {torch.float32}
+        assert all(value.grad.isfinite().all() for _, value in network.trainable())
+        losses.append(found.total.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
