@@ -261,3 +261,17 @@ def test_a_backbone_in_bfloat16_trains_float32_parameters_to_about_the_same_loss
         assert all(value.grad.isfinite().all() for _, value in network.trainable())
         losses.append(found.total.item())
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
+
+
+def test_gradient_checkpointing_changes_neither_loss_nor_gradients(backbones: Backbones) -> None:
+    found = []
+    for checkpointing in (False, True):
+        network, builder = make_network(backbones)
+        if checkpointing:
+            network.language.activation_checkpointing_enable({"use_reentrant": False})
+        network.train()
+        torch.manual_seed(4)
+        batch = make_batch([builder.training_row([[ASKED], [PLAIN]], where="test")], make_features(backbones), [0])
+        loss = network(batch, LossWeights()).total
+        found.append((loss, torch.autograd.grad(loss, network.language.layers[0].mlp.up_proj.weight)[0]))
+    torch.testing.assert_close(found[0], found[1])
