@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -160,9 +159,9 @@ def torchvision() -> Finding:
         check_versions(torch.__version__, imported.__version__)
     except (ImportError, OSError, RuntimeError, MirasError) as error:
         return Finding(check, "error", f"{type(error).__name__}: {error}", INSTALL)
-    if hasattr(torch.ops.torchvision, "roi_align"):
-        return Finding(check, "ok", "compiled part loads")
-    return Finding(check, "ok", "imports; its compiled part is for CUDA and is not needed")
+    is_compiled = hasattr(torch.ops.torchvision, "roi_align")
+    found = "compiled part loads" if is_compiled else "imports; its compiled part is for CUDA and is not needed"
+    return Finding(check, "ok", found)
 
 
 def devices() -> list[Finding]:
@@ -227,13 +226,12 @@ def deepspeed(is_used: bool) -> Finding:
     In a process of its own: the import prints, and can fail for want of a CUDA toolkit.
     """
     finished = _run([sys.executable, "-c", DEEPSPEED_PROBE])
-    if finished is not None and finished.returncode == 0:
+    if finished.returncode == 0:
         version, prebuilt = json.loads(finished.stdout.splitlines()[-1])
         return Finding("deepspeed import", "ok", f"{version}; {prebuilt} operators built, none needed: Adam is torch's")
-    reason = finished.stderr.strip().splitlines()[-1] if finished and finished.stderr.strip() else "it does not end"
-    remedy = (
-        f"{INSTALL} A missing CUDA toolkit: set CUDA_HOME. To train without it: zero_stage 0 in the launch profile."
-    )
+    reason = (finished.stderr.strip() or "it does not end").splitlines()[-1]
+    without = "To train without it: zero_stage 0 in the launch profile."
+    remedy = f"{INSTALL} A missing CUDA toolkit: set CUDA_HOME. {without}"
     return Finding("deepspeed import", "error" if is_used else "warning", reason, remedy)
 
 
@@ -261,10 +259,8 @@ def disk_space(check: str, free_gib: float, *, low_gib: float, place: str = "") 
 
 def _free_gib(place: Path) -> float:
     """Free space, of the nearest folder above where the place does not exist yet."""
-    place = place.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free / GIB
+    folders = (place.absolute(), *place.absolute().parents)
+    return shutil.disk_usage(next(folder for folder in folders if folder.exists())).free / GIB
 
 
 def memory(*, low_gib: float) -> Finding:
@@ -279,10 +275,9 @@ def memory(*, low_gib: float) -> Finding:
 
 def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
     """The container's limit in bytes; infinite without one."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        if (cgroup / name).is_file():
-            return float((cgroup / name).read_text("utf-8").replace("max", "inf"))
-    return float("inf")
+    files = (cgroup / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
+    limit = next((file.read_text("utf-8") for file in files if file.is_file()), "max")
+    return float(limit.replace("max", "inf"))
 
 
 def weights(folder: Path, config: BackbonesConfig) -> list[Finding]:
@@ -290,18 +285,16 @@ def weights(folder: Path, config: BackbonesConfig) -> list[Finding]:
     from miras.model.weights import Backbones
 
     kind = "public" if config.public is not None else "mini"
-    recorded: dict[str, str] = {}
     try:
         manifest = Backbones(folder).manifest
-        if manifest.kind == kind:
-            recorded = manifest.sha256
     except DataError:
         manifest = None
     except ValueError as error:
         remedy = "`dvc repro -f -s backbones` writes it again."
         return [Finding("weights", "error", f"{folder}/backbones.json: {str(error).splitlines()[0]}", remedy)]
+    recorded = manifest.sha256 if manifest is not None and manifest.kind == kind else {}
     if config.public is not None:
-        return list(public_weights(config.public, recorded))
+        return public_weights(config.public, recorded)
     if manifest is None or not recorded:
         return [Finding("weights", "ok", "mini ones, not made yet: the stage backbones trains them")]
     remedy = f"`dvc checkout {folder}` brings back what was recorded; `dvc repro -f -s backbones` makes new ones."
@@ -313,40 +306,35 @@ def weights(folder: Path, config: BackbonesConfig) -> list[Finding]:
     ]
 
 
-def public_weights(public: Public, recorded: dict[str, str]) -> Iterator[Finding]:
+def public_weights(public: Public, recorded: dict[str, str]) -> list[Finding]:
     """Whether published weights are here, by path or in the hub's cache, with the hash recorded for each part."""
+    names = {"llava": public.llava, "convnext": public.convnext, "sam": public.sam}
+    return [_published(part, name, recorded.get(part)) for part, name in names.items() if name]
+
+
+def _published(part: str, name: str, recorded: str | None) -> Finding:
+    """The finding about a part named by a path or as on the hub, of which only the local cache is looked into."""
+    check, place, where = f"weights {part}", Path(name), f"local {name}"
+    if not place.exists():
+        if part == "sam":
+            remedy = "Download a sam_vit_*.pth and name it in backbones.public.sam."
+            return Finding(check, "error", f"{name}: no such file", remedy)
+        from huggingface_hub import constants, snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        where = f"hub {name}, in the cache"
+        try:
+            place = Path(snapshot_download(name, local_files_only=True))
+        except HFValidationError:
+            return Finding(check, "error", f"{name}: neither a folder nor a hub name", "Correct backbones.public.")
+        except LocalEntryNotFoundError:
+            if constants.HF_HUB_OFFLINE:
+                remedy = "Unset HF_HUB_OFFLINE, or copy the checkpoint here and name its folder."
+                return Finding(check, "error", f"hub {name}: not in the cache, and HF_HUB_OFFLINE is set", remedy)
+            remedy = f"The stage backbones fetches it; `hf download {name}` does it now."
+            return Finding(check, "warning", f"hub {name}: not in the cache", remedy)
     remedy = "Put the published files back; or, if they are to be these, `dvc repro -f -s backbones` pins them."
-    for part, name in {"llava": public.llava, "convnext": public.convnext, "sam": public.sam}.items():
-        if not name:
-            continue
-        check = f"weights {part}"
-        if Path(name).exists():
-            yield identity(check, Path(name), recorded=recorded.get(part), where=f"local {name}", remedy=remedy)
-        elif part == "sam":
-            remedy_sam = "Download a sam_vit_*.pth and name it in backbones.public.sam."
-            yield Finding(check, "error", f"{name}: no such file", remedy_sam)
-        else:
-            yield from _hub_weights(check, name, recorded.get(part), remedy)
-
-
-def _hub_weights(check: str, name: str, recorded: str | None, remedy: str) -> Iterator[Finding]:
-    """The finding about weights named as on the hub; looks into the local cache only."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        place = Path(snapshot_download(name, local_files_only=True))
-    except HFValidationError:
-        yield Finding(check, "error", f"{name}: neither a folder nor a hub name", "Correct backbones.public.")
-    except LocalEntryNotFoundError:
-        if constants.HF_HUB_OFFLINE:
-            away = "Unset HF_HUB_OFFLINE, or copy the checkpoint here and name its folder."
-            yield Finding(check, "error", f"hub {name}: not in the cache, and HF_HUB_OFFLINE is set", away)
-        else:
-            later = f"The stage backbones fetches it; `hf download {name}` does it now."
-            yield Finding(check, "warning", f"hub {name}: not in the cache", later)
-    else:
-        yield identity(check, place, recorded=recorded, where=f"hub {name}, in the cache", remedy=remedy)
+    return identity(check, place, recorded=recorded, where=where, remedy=remedy)
 
 
 def identity(check: str, place: Path, *, recorded: str | None, where: str, remedy: str) -> Finding:
@@ -372,9 +360,8 @@ def identity(check: str, place: Path, *, recorded: str | None, where: str, remed
 
 def missing_shards(place: Path) -> list[str]:
     """Weight files that a folder's index names and the folder has not."""
-    named: set[str] = set()
-    for index in place.glob("*.safetensors.index.json") if place.is_dir() else ():
-        named |= set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    indices = place.glob("*.safetensors.index.json")  # none in a file
+    named = {name for index in indices for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
     return sorted(name for name in named if not (place / name).exists())
 
 
@@ -383,18 +370,15 @@ def tools() -> list[Finding]:
     git, slurm = _output(["git", "--version"]), "no sbatch here: training runs on this machine"
     if shutil.which("sbatch") is not None:
         slurm = _output(["sbatch", "--version"]) or "sbatch is here"
-    findings = [Finding("git", "ok", git or ""), Finding("slurm", "ok", slurm)]
-    if git is None:
-        findings[0] = Finding("git", "error", "not found", "Install git: DVC and the record of runs need it.")
-    if version := installed_version("bitsandbytes"):
-        findings.append(bitsandbytes(version))
-    return findings
+    no_git = Finding("git", "error", "not found", "Install git: DVC and the record of runs need it.")
+    findings = [no_git if git is None else Finding("git", "ok", git), Finding("slurm", "ok", slurm)]
+    version = installed_version("bitsandbytes")
+    return findings if version is None else [*findings, bitsandbytes(version)]
 
 
 def bitsandbytes(version: str) -> Finding:
     """Whether bitsandbytes, where it is installed, can be imported."""
-    finished = _run([sys.executable, "-c", "import bitsandbytes"])
-    if finished is not None and finished.returncode == 0:
+    if _output([sys.executable, "-c", "import bitsandbytes"]) is not None:
         return Finding("bitsandbytes", "ok", version)
     remedy = "It serves 8- and 4-bit loading only: `pip uninstall bitsandbytes`, or the version for this CUDA."
     return Finding("bitsandbytes", "warning", f"{version} is installed but cannot be imported", remedy)
@@ -403,13 +387,13 @@ def bitsandbytes(version: str) -> Finding:
 def _output(command: list[str]) -> str | None:
     """What a command prints, None where it is missing or fails."""
     finished = _run(command)
-    return finished.stdout.strip() if finished is not None and finished.returncode == 0 else None
+    return finished.stdout.strip() if finished.returncode == 0 else None
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:
-    """A finished command, None where it is missing or hangs."""
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """A finished command; one that is missing or hangs has failed."""
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
-        return None
+        return subprocess.CompletedProcess(command, returncode=1, stdout="", stderr="it does not end")

@@ -43,6 +43,11 @@ def is_plural(noun: str) -> bool:
     return last.endswith("s") and not last.endswith(("ss", "us", "is")) and last not in _SINGULAR_IN_S
 
 
+def is_uncounted(noun: str) -> bool:
+    """Whether one says "some grass", not "a grass"."""
+    return noun in _UNCOUNTED
+
+
 def plural(noun: str) -> str:
     """The plural of a noun; only its last word changes."""
     head, space, last = noun.rpartition(" ")
@@ -63,7 +68,7 @@ def _plural_word(word: str) -> str:
 
 def with_article(noun: str) -> str:
     """A noun phrase with "a" or "an"; none before a plural, "some" before what is not counted."""
-    if noun in _UNCOUNTED:
+    if is_uncounted(noun):
         return f"some {noun}"
     if is_plural(noun.split(" of ")[0].split(" saying ")[0]):
         return noun

@@ -6,15 +6,14 @@ import random
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
-from miras.dialogue.masks import CANVAS_PX
 from miras.dialogue.records import TARGET_SLOT, Dialogue, DialogueKind, Turn
 from miras.generate import wording
 from miras.generate import wording_queries as forms
+from miras.generate.facts import absent_classes, absent_in_colour, known_colours
 from miras.generate.knowledge import PART_USES, all_known, fits, uses_of
 from miras.generate.language import is_plural, listed, number, plural, sentence, with_article
 from miras.generate.phrases import descriptions
 from miras.generate.speech import inventory, say
-from miras.generate.tree import LEAST_TARGET_CANVAS_PX
 from miras.generate.view import RELATIONS, Relation, Thing, View, nearest, place, stands
 
 _PATTERN: tuple[DialogueKind, ...] = (
@@ -81,10 +80,8 @@ class _QueryWriter:
         self._view = view
         self._dice = dice
         self._named = [thing for thing in view.objects if thing.phrase]
-        least_px = LEAST_TARGET_CANVAS_PX * (max(view.width, view.height) / CANVAS_PX) ** 2
-        self._targets = [thing for thing in view.things if thing.phrase and thing.area_px >= least_px]
-        present = {thing.category for thing in view.things}
-        self._absent = sorted(set(classes) - present, key=lambda name: _rank(image_id, name))[:4]
+        self._targets = [thing for thing in view.things if view.is_target(thing)]
+        self._absent = sorted(absent_classes(view, classes), key=lambda name: _rank(image_id, name))[:4]
         self._phrases = {thing.region_id: thing.phrase for thing in view.things if thing.phrase}
 
     def write(self, kind: DialogueKind) -> Query | None:
@@ -155,13 +152,10 @@ class _QueryWriter:
         return self._semantic_question(noun), answer, (), noun
 
     def _absent_noun(self) -> str | None:
-        colours = {thing.colour for thing in self._view.objects}
-        kinds = {thing.category for thing in self._view.objects}
-        if "" not in colours and len(colours) > 1 and self._dice.random() < 0.5:
-            pairs = {(thing.colour, thing.category) for thing in self._view.objects}
-            missing = sorted({(colour, kind) for colour in colours for kind in kinds} - pairs)
-            if missing:
-                return " ".join(self._dice.choice(missing))
+        if len(known_colours(self._view)) > 1 and self._dice.random() < 0.5:
+            coloured = absent_in_colour(self._view)
+            if coloured:
+                return self._dice.choice(coloured)
         return self._dice.choice(self._absent) if self._absent else None
 
     def _referring(self) -> Query | None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from miras.dialogue.masks import CANVAS_PX
 from miras.dialogue.records import Frozen
 from miras.generate.clues import Clue, narrow
 from miras.generate.knowledge import uses_of
@@ -22,7 +21,6 @@ MAX_CHILDREN = 3
 MAX_OBJECT_CLUES = 3  # from the scene to one object; longer chains read like a riddle
 OBJECT_FIRST_SHARE = 0.15  # of the objects are targets before their parts; PRIST's targets are mostly small
 AGREEING_SHARE = 0.6  # of the telling clues are those of the target's phrase, where they can be
-LEAST_TARGET_CANVAS_PX = 304  # smallest mask of PRIST on its 1024 px canvas (section 3)
 
 
 @dataclass(eq=False, slots=True)
@@ -100,11 +98,10 @@ def grow(view: View, count: int, max_clues: int, dice: random.Random) -> list[No
 
 
 def _targets(view: View, dice: random.Random) -> Iterator[Thing]:
-    """Objects and parts that can be named and are large enough, different objects first."""
-    least_px = LEAST_TARGET_CANVAS_PX * (max(view.width, view.height) / CANVAS_PX) ** 2
+    """Objects and parts that may be targets, different objects first."""
     families = []
     for thing in view.objects:
-        family = [each for each in _family(thing) if each.phrase and each.area_px >= least_px]
+        family = [each for each in _family(thing) if view.is_target(each)]
         dice.shuffle(family)
         if thing in family and dice.random() < OBJECT_FIRST_SHARE:
             family.remove(thing)

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pycocotools import mask as coco_mask
 
+from miras.dialogue.masks import CANVAS_PX
 from miras.dialogue.records import Region, Rle
 
 Direction = Literal["left", "right", "top", "bottom"]
@@ -25,6 +26,7 @@ CLEAR_SHIFT = 0.06  # of the picture's side: a smaller lead of one centre over a
 CLEAR_RATIO = 1.35  # of two areas: below, "larger" is a matter of opinion (assumed)
 INSIDE_SHARE = 0.9  # of a mask that lies in another one, to be taken for a part of it
 PART_AREA_SHARE = 0.5  # a part is at most this much of its whole
+LEAST_TARGET_CANVAS_PX = 304  # smallest mask of PRIST on its 1024 px canvas (section 3)
 
 
 @dataclass(eq=False, slots=True)
@@ -65,6 +67,11 @@ class View:
     """Regions with a mask that is not empty, in the order of the table."""
     objects: tuple[Thing, ...]
     """Those that are no part of another."""
+
+    def is_target(self, thing: Thing) -> bool:
+        """Whether a thing may be asked for: it has a phrase, and its mask is not too small."""
+        side_canvas = max(self.width, self.height) / CANVAS_PX
+        return bool(thing.phrase) and thing.area_px >= LEAST_TARGET_CANVAS_PX * side_canvas**2
 
 
 def spoken(category: str) -> str:

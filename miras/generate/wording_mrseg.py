@@ -14,7 +14,7 @@ from typing import Literal
 
 from miras.generate import wording
 from miras.generate.config import Wording
-from miras.generate.language import sentence, with_article
+from miras.generate.language import sentence
 from miras.generate.relations import SpatialRelation
 from miras.generate.wording import Forms
 
@@ -56,11 +56,6 @@ def patterns(query_type: QueryType, words: Words) -> Forms:
     """Every sentence pattern for a type of question."""
     what = {"direct": (DIRECT,), "relational": words.relational, "hierarchical": (*words.hierarchical, ITS_PART)}
     return tuple(request.replace("{what}", phrase) for phrase in what[query_type] for request in words.requests)
-
-
-def is_uncounted(noun: str) -> bool:
-    """Whether one says "some grass", not "a grass"."""
-    return with_article(noun).startswith("some ")
 
 
 def _commands(frames: Sequence[str], verbs: Sequence[str]) -> Forms:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import train
+from benchmarks import train, train_setup
 from benchmarks.plain_lisa import EncodingStore, PlainLisa, all_logits_cross_entropy, plain_batch
 from benchmarks.report import added_bytes, compare, device_name, measure, publish
-from benchmarks.train import Data, Model, Settings
+from benchmarks.train_setup import Data, Model, Settings
 from miras.model.features import FeatureStore
 from miras.model.losses import LossWeights, text_cross_entropy
 
@@ -23,27 +23,29 @@ COUNT = 3
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return train.read_settings(train.Scale("smoke", "smoke", picture_px=64, steps=(), quick_steps=(), is_bf16=False))
+    return train_setup.read_settings(
+        train_setup.Scale("smoke", "smoke", picture_px=64, steps=(), quick_steps=(), is_bf16=False)
+    )
 
 
 @pytest.fixture(scope="module")
 def data(settings: Settings) -> Data:
     assert settings.backbones.mini is not None
-    return train.make_data(settings, pictures=COUNT, picture_px=settings.backbones.mini.sam.image_size_px)
+    return train_setup.make_data(settings, pictures=COUNT, picture_px=settings.backbones.mini.sam.image_size_px)
 
 
 @pytest.fixture(scope="module")
 def models(settings: Settings, data: Data) -> list[Model]:
     """Ours and the plain one's."""
     return [
-        train.make_model(settings, data.tokenizer, device=CPU, is_bf16=False, is_plain=is_plain)
+        train_setup.make_model(settings, data.tokenizer, device=CPU, is_bf16=False, is_plain=is_plain)
         for is_plain in (False, True)
     ]
 
 
 @pytest.fixture(scope="module")
 def store(models: list[Model], data: Data, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    return train.write_store(tmp_path_factory.mktemp("features"), models[0], data.pictures)
+    return train_setup.write_store(tmp_path_factory.mktemp("features"), models[0], data.pictures)
 
 
 def test_results_have_the_promised_keys_and_ratios_say_how_much_better_ours_is(
@@ -98,9 +100,9 @@ def test_the_plain_step_has_our_loss_and_gradients(
     """At the picture's resolution, which the plain step compares masks at."""
     ours, plain = models
     side = next(iter(data.pictures.values())).height
-    collator = train.make_collator(settings, data, ours, store, mask_side=side)
-    rows = train.packed_rows(settings, data, COUNT)
-    single = train.unpacked(rows)
+    collator = train_setup.make_collator(settings, data, ours, store, mask_side=side)
+    rows = train_setup.packed_rows(settings, data, COUNT)
+    single = train_setup.unpacked(rows)
     assert len(single) > len(rows)
     batch = collator(rows, collator.token_rows(rows))
     assert len(batch.target_row) > 1
@@ -159,7 +161,7 @@ def test_all_sides_of_a_step_learn_from_the_same_dialogues(
         assert not torch.equal(weight, before), name
     assert [rows for rows, _ in sides["ours"].padded] == [2, 1]
     assert sum(rows for rows, _ in sides["plain"].padded) == len(
-        train.unpacked(train.packed_rows(settings, data, COUNT))
+        train_setup.unpacked(train_setup.packed_rows(settings, data, COUNT))
     )
 
 

@@ -1,0 +1,90 @@
+"""What may be asked about a picture: targets, names, pairs, and what is not there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+from miras.generate.language import is_plural, is_uncounted, plural
+from miras.generate.phrases import descriptions
+from miras.generate.speech import plain_name
+from miras.generate.view import Thing, View
+
+_MOST_NAMES = 5  # of a thing, besides its phrase
+
+
+class Facts:
+    """What the questions of MRSeg dialogues may be about.
+
+    Args:
+        view: the picture.
+        classes: the data set's classes of objects.
+        parts: class -> names of parts that the data set has on it.
+    """
+
+    def __init__(self, view: View, classes: Sequence[str], parts: Mapping[str, frozenset[str]]) -> None:
+        self.view = view
+        self.targets = {thing.region_id: thing for thing in view.things if view.is_target(thing)}
+        self.objects = [thing for thing in view.objects if thing.category]
+        self.of_class: dict[str, list[Thing]] = defaultdict(list)
+        for thing in view.things:
+            self.of_class[thing.category].append(thing)
+        absent = sorted(absent_classes(view, classes)), absent_in_colour(view)
+        self.absent = [nouns for nouns in absent if nouns]  # lists to choose from
+        self._phrases = {thing.region_id: thing.phrase for thing in view.things if thing.phrase}
+        self._parts = parts
+        self._all_parts = sorted({name for names in parts.values() for name in names})
+        self._names: dict[str, list[str]] = {}
+
+    def are_targets(self, things: Iterable[Thing]) -> bool:
+        """Whether all of them may be asked for."""
+        return all(thing.region_id in self.targets for thing in things)
+
+    def names(self, thing: Thing) -> list[str]:
+        """The thing's phrase and other words that fit it alone."""
+        if thing.region_id not in self._names:
+            others = islice(descriptions(self.view, thing, self._phrases), _MOST_NAMES)
+            self._names[thing.region_id] = list(dict.fromkeys([thing.phrase, *others]))
+        return self._names[thing.region_id]
+
+    def pair_of(self, thing: Thing) -> list[Thing]:
+        """The thing and the other one, where its class has exactly two objects here that may be targets; else none.
+
+        "The other car" would be a question of taste beside a "sports car" or a "group of cars".
+        """
+        noun = thing.category
+        group = self.of_class[noun]
+        if len(group) != 2 or not self.are_targets(group) or not are_single_objects(group):
+            return []
+        words = f" {noun} ", f" {plural(noun)} "
+        return [] if any(word in f" {other} " for other in self.of_class if other != noun for word in words) else group
+
+    def missing_parts(self, thing: Thing) -> list[str]:
+        """Names of parts that no thing of its class has anywhere in the data set."""
+        known = self._parts.get(thing.category)
+        return [name for name in self._all_parts if name not in known] if known else []
+
+
+def are_single_objects(group: Sequence[Thing]) -> bool:
+    """Whether "the other one" can be said of them: of mugs, but neither of grass nor of wheels nor of parts."""
+    noun = group[0].category
+    return not is_plural(noun) and not is_uncounted(noun) and all(thing.whole is None for thing in group)
+
+
+def absent_classes(view: View, classes: Iterable[str]) -> set[str]:
+    """Those of the classes that the picture does not show, not even as a part."""
+    return set(classes) - {thing.category for thing in view.things}
+
+
+def absent_in_colour(view: View) -> list[str]:
+    """Classes of objects in a colour that no object of the class has ("blue mug"), sorted; only known colours tell."""
+    classes = {thing.category for thing in view.objects}
+    coloured = {f"{colour} {category}" for colour in known_colours(view) for category in classes}
+    return sorted(coloured - {plain_name(thing) for thing in view.objects})
+
+
+def known_colours(view: View) -> set[str]:
+    """The objects' colours; none where that of one is not known."""
+    colours = {thing.colour for thing in view.objects}
+    return set() if "" in colours else colours
