@@ -211,7 +211,9 @@ def make_model(
         train_whole_vocabulary(network)
     if settings.network.language_training == "lora":
         network.language.gradient_checkpointing_enable({"use_reentrant": False})
-    optimiser = torch.optim.AdamW(parameter_groups(network), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    optimiser = torch.optim.AdamW(
+        parameter_groups(network, decoder_rate=1.0), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+    )
     model = Model(network.train(), encoders, shape, optimiser, device, is_bf16)
     encoders.to(model.encoder_dtype)
     return model

@@ -239,7 +239,7 @@ def made_up_logits(model: OpenedModel) -> Logits:
     text, masks = [], []
     for width, height in PICTURE_SIZES:
         picture = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        row = model.builder.training_row([TURNS], where="the dialogue that checks an export")
+        row = model.builder.training_row([TURNS], names=["the dialogue that checks an export"])
         features = model.encoders([picture])
         states = _states(model, row, features, memory=_memory(model, row, picture))
         text.append(model.network.text_output(states[0]))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 
 from miras.errors import DataError, DiskFullError
 
@@ -23,14 +24,21 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turns "no space left" into a `DiskFullError` that names the place and what is needed."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if _is_full(error):
             free_mib = shutil.disk_usage(path.parent if path.parent.exists() else ".").free // 2**20
             raise DiskFullError(
                 f"{path}: the disk is full ({free_mib} MiB free). Free some space and run the same command "
                 "again; finished stages are kept and are not run twice."
             ) from error
         raise
+
+
+def _is_full(error: Exception) -> bool:
+    """safetensors and torch raise errors of their own, without errno."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "Disk quota exceeded", "unexpected pos"))
 
 
 @contextmanager

@@ -168,7 +168,8 @@ def _signature() -> Any:
     def strings(*names: str) -> Any:
         return Schema([ColSpec(DataType.string, name) for name in names])
 
-    return ModelSignature(inputs=strings("image", "questions"), outputs=strings("answers", "masks"))
+    inputs = Schema([*strings("image", "questions").inputs, ColSpec(DataType.string, "refers_to", required=False)])
+    return ModelSignature(inputs=inputs, outputs=strings("answers", "masks"))
 
 
 def _example() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from miras.config import Section
 
@@ -132,4 +132,10 @@ class NetworkConfig(Section):
     system_prompt: str
     """Text before the first turn; LLaVA's own for public weights, empty for the mini language model."""
     max_tokens: int
-    """Longest row, image tokens included; a longer one is an error, never cut."""
+    """Longest dialogue, image tokens included; a longer one is an error, never cut."""
+
+    @model_validator(mode="after")
+    def _memory_settings_have_a_memory(self) -> NetworkConfig:
+        if self.mask_memory == "off" and (self.reference_loss or self.memory_gating):
+            raise ValueError("reference_loss and memory_gating need mask_memory; set it, or set them to false and 0")
+        return self

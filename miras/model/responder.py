@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,7 @@ class Responder:
         sam = self._stored_sam(requests)
         if self._blank:
             sam = lambda numbers: features.sam.expand(len(numbers), -1, -1, -1)  # noqa: E731
+            opens = [partial(Image.new, "RGB", (width, height), (128, 128, 128)) for height, width in sizes]
         return self._answer(requests, _Pictures(features, index, sam, sizes, opens))
 
     def ask(
@@ -179,6 +181,7 @@ class Responder:
             picture: of any size.
             questions: in order.
             refers_to: per question the indices of earlier ones whose masks it speaks of; empty: none speaks of any.
+                An answer without mask leaves nothing to speak of.
         """
         features = self.encoders([picture])
         size = (picture.height, picture.width)

@@ -105,24 +105,24 @@ class RowBuilder:
         return found
 
     def training_row(
-        self, dialogues: Sequence[Sequence[TurnText]], *, where: str, has_picture: bool = True
+        self, dialogues: Sequence[Sequence[TurnText]], *, names: Sequence[str], has_picture: bool = True
     ) -> TokenRow:
         """A row with every answer supervised.
 
         Args:
             dialogues: each the turns of one dialogue about the same picture.
-            where: names the sample in messages.
+            names: of the dialogues, for messages.
             has_picture: whether image tokens open the row.
 
         Raises:
             DataError: a dialogue read alone is longer than `max_tokens`; it is never cut.
         """
         row = self._prefix(has_picture)
-        for number, turns in enumerate(dialogues, 1):
+        for number, (turns, name) in enumerate(zip(dialogues, names, strict=True), 1):
             for place, turn in enumerate(turns):
                 self._add_question(row, turn, part=number, is_first=place == 0)
-                self._add_answer(row, turn, part=number)
-            self._check_length(row, where)
+                self._add_answer(row, turn, part=number, where=name)
+            self._check_length(row, name)
         return row
 
     def prompt_row(self, turns: Sequence[TurnText], *, where: str) -> TokenRow:
@@ -135,7 +135,7 @@ class RowBuilder:
         for place, turn in enumerate(turns):
             self._add_question(row, turn, part=1, is_first=place == 0)
             if place < len(turns) - 1:
-                self._add_answer(row, turn, part=1)
+                self._add_answer(row, turn, part=1, where=where)
         self._check_length(row, where)
         return row
 
@@ -162,10 +162,12 @@ class RowBuilder:
         _append(row, self.encode(turn.question), part=part)
         _append(row, self._assistant, part=part)
 
-    def _add_answer(self, row: TokenRow, turn: TurnText, *, part: int) -> None:
+    def _add_answer(self, row: TokenRow, turn: TurnText, *, part: int, where: str) -> None:
         pieces = turn.answer.split(TARGET_SLOT)
         if len(pieces) != len(turn.phrases) + 1:
-            raise DataError(f"answer {turn.answer!r} has {len(pieces) - 1} slots for {len(turn.phrases)} targets.")
+            raise DataError(
+                f"{where}: answer {turn.answer!r} has {len(pieces) - 1} slots for {len(turn.phrases)} targets."
+            )
         for number, piece in enumerate(pieces):
             if number:
                 self._add_group(row, turn.phrases[number - 1], part=part, refers=turn.references > 0)

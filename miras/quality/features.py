@@ -318,6 +318,8 @@ def _slot_mismatches(turns: Sequence[Turn]) -> Iterator[str]:
         slots = turn.answer.count(TARGET_SLOT)
         if slots != len(turn.targets):
             yield f"answer {number} holds {TARGET_SLOT} {slots} times and names {len(turn.targets)} targets"
+        if turn.names and len(turn.names) != len(turn.targets):
+            yield f"answer {number} has {len(turn.names)} names for {len(turn.targets)} targets"
 
 
 def _wrong_references(turns: Sequence[Turn]) -> Iterator[str]:

@@ -49,7 +49,7 @@ class Collator:
         return [
             self.builder.training_row(
                 [self._turns(dialogue) for dialogue in row.dialogues],
-                where=f"dialogue {row.dialogues[0].dialogue_id}",
+                names=[f"dialogue {dialogue.dialogue_id}" for dialogue in row.dialogues],
                 has_picture=bool(row.image_id),
             )
             for row in rows

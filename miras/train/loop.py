@@ -67,10 +67,8 @@ def train(
         TrainingDivergedError: the loss is not finite; names the step and the samples.
     """
     rounds = accumulation_rounds(config, accelerator.num_processes)
-    factors = (config.decoder_rate, 1.0)  # in the order of `parameter_groups`
-    optimiser = torch.optim.AdamW(
-        parameter_groups(network), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
-    )
+    groups = parameter_groups(network, decoder_rate=config.decoder_rate)
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     model, optimiser = accelerator.prepare(network, optimiser)
     checkpoint = Checkpoint(work, accelerator, configuration=configuration)
     done = checkpoint.load(model, optimiser)
@@ -83,9 +81,10 @@ def train(
         rate = config.learning_rate * warm_up_decay(
             step, warm_up_steps=config.warm_up_steps, steps=config.steps, flat_share=config.flat_share
         )
-        for group, factor in zip(optimiser.param_groups, factors, strict=True):
-            group["lr"] = rate * factor
-        torch.manual_seed(config.seed * 1_000_003 + step)  # whatever is random in a step depends on the step alone
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["rate"]
+        # Whatever is random in a step (dropout, gating) depends on the step and the process alone.
+        torch.manual_seed((config.seed * 1_000_003 + step) * 1_009 + accelerator.process_index)
         figures = _step(model, optimiser, data, config, accelerator=accelerator, step=step, rounds=rounds)
         is_last = step + 1 == config.steps
         log.add(figures | {"learning_rate": rate}, step=step, samples=(step + 1) * config.global_batch_size)
@@ -101,11 +100,19 @@ def train(
     return network
 
 
-def parameter_groups(network: MirasNetwork) -> list[dict[str, Any]]:
-    """The trainable parameters: the mask decoder's, then all others."""
+def parameter_groups(network: MirasNetwork, *, decoder_rate: float) -> list[dict[str, Any]]:
+    """The trainable parameters: the mask decoder's and all others, with their factors (`rate`) of the learning rate.
+
+    Raises:
+        ConfigError: there are none.
+    """
     decoder = [value for name, value in network.trainable() if name.startswith("mask_decoder.")]
     others = [value for name, value in network.trainable() if not name.startswith("mask_decoder.")]
-    return [{"params": decoder}, {"params": others}]
+    groups = [{"params": decoder, "rate": decoder_rate}, {"params": others, "rate": 1.0}]
+    found = [group for group in groups if group["params"]]  # DeepSpeed would drop an empty one
+    if not found:
+        raise ConfigError("frozen names every part of the network: nothing is left to train. Take one out.")
+    return found
 
 
 def accumulation_rounds(config: TrainConfig, num_processes: int) -> int:
@@ -161,7 +168,7 @@ def _micro_batches(
     """This process's share of a step's rows, those of like length together.
 
     The rows depend on the step alone, and losses are divided by counts of all of them: neither the number of
-    processes nor the size of the micro-batches changes what is learned.
+    processes nor the size of the micro-batches changes what is learned (but for the draws of dropout and gating).
     """
     rows = data.mixture.rows(range(step * config.global_batch_size, (step + 1) * config.global_batch_size))
     built = data.collator.token_rows(rows)
@@ -188,6 +195,8 @@ def _check_finite(loss: torch.Tensor, accelerator: Accelerator, *, step: int, ro
     if accelerator.num_processes > 1:
         is_bad = accelerator.reduce(is_bad, reduction="sum")
     if is_bad:
+        if loss.isfinite():
+            raise TrainingDivergedError(f"a loss is not finite at step {step} on another process; see its message.")
         names = [dialogue.dialogue_id for row in rows for dialogue in row.dialogues]
         raise TrainingDivergedError(
             f"the loss is {loss.item()} at step {step} (samples on process {accelerator.process_index}: "

@@ -1,6 +1,6 @@
 """Which dialogues make which row: a fixed function of (seed, row number), so nothing has to be stored to resume.
 
-Every picture of a kind is visited once before any is visited again.
+Every picture of a kind opens a row once before any does again.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from miras.dialogue.records import Dialogue, DialogueKind
 from miras.errors import DataError
+
+BLOCK = 1024  # rows whose kinds are drawn together
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,17 @@ class Mixture:
         self._dialogues_per_row = dialogues_per_row
         self._aligned_share = aligned_share
         self._seed = seed
+        self._rows_before = [np.zeros(len(self.kinds), int)]  # block -> rows of each kind in the blocks before it
+        self._kinds_of = lru_cache(maxsize=2)(self._draw_kinds)
+        self._order = lru_cache(maxsize=2 * len(self.kinds))(self._draw_order)
 
     def row(self, number: int) -> Row:
         """Row `number`: up to `dialogues_per_row` different dialogues about one picture."""
         dice = np.random.default_rng((self._seed, number))
-        kind = self.kinds[int(dice.choice(len(self.kinds), p=self._shares))]
-        pool = self._pools[kind]
-        visit, place = divmod(number, len(pool))
-        order = np.random.default_rng((self._seed, visit, self.kinds.index(kind))).permutation(len(pool))
-        here = pool[int(order[place])]
+        kind, earlier = self._kind(number)
+        pool = self._pools[self.kinds[kind]]
+        visit, place = divmod(earlier, len(pool))
+        here = pool[int(self._order(kind, visit)[place])]
         first = here[int(dice.integers(len(here)))]
         is_aligned = bool(dice.random() < self._aligned_share)
         return Row(number, (first, *self._others(first, dice)), is_aligned)
@@ -80,6 +85,25 @@ class Mixture:
     def rows(self, numbers: Sequence[int]) -> list[Row]:
         """Several rows."""
         return [self.row(number) for number in numbers]
+
+    def _kind(self, number: int) -> tuple[int, int]:
+        """Index of the row's kind, and how many rows before it are of that kind."""
+        block, place = divmod(number, BLOCK)
+        while len(self._rows_before) <= block:
+            drawn = np.bincount(self._kinds_of(len(self._rows_before) - 1), minlength=len(self.kinds))
+            self._rows_before.append(self._rows_before[-1] + drawn)
+        kinds = self._kinds_of(block)
+        kind = int(kinds[place])
+        return kind, int(self._rows_before[block][kind] + (kinds[:place] == kind).sum())
+
+    def _draw_kinds(self, block: int) -> np.ndarray:
+        """int [BLOCK], the kinds of the rows of a block."""
+        dice = np.random.default_rng((self._seed, 1, block))
+        return dice.choice(len(self.kinds), size=BLOCK, p=self._shares)
+
+    def _draw_order(self, kind: int, visit: int) -> np.ndarray:
+        """The order in which a kind's pictures are visited for the `visit`-th time."""
+        return np.random.default_rng((self._seed, 2, visit, kind)).permutation(len(self._pools[self.kinds[kind]]))
 
     def _others(self, first: Dialogue, dice: np.random.Generator) -> list[Dialogue]:
         """More dialogues about the same picture, without repeats, kinds drawn by weight."""

@@ -13,11 +13,16 @@ import pytest
 
 from miras.config import read_yaml
 from miras.stages import STAGES
-from tasks import graph, params
+from tasks import graph, params, preset
 from tasks.results import RESULTS
 
 ROOT = Path(__file__).parents[2]
 PARAMETER_FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+COMPOSITIONS = [
+    f"{size.stem}+{network.stem}"
+    for size in sorted((ROOT / "presets").glob("*.yaml"))
+    for network in sorted((ROOT / "presets" / "network").glob("*.yaml"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +87,16 @@ def test_stages_start_without_heavy_packages() -> None:
     )
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
     assert loaded.split() == []
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_every_network_can_be_laid_over_every_preset(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "params.yaml").write_bytes(preset.compose(name))
+    network = params.load(tmp_path / "params.yaml")["network"]
+    size, _, kind = name.partition("+")
+    assert (network.mask_memory != "off") == network.reference_loss == (kind in ("segllm", "miras-memory"))
+    assert network.dual_encoder == (kind in ("miras", "miras-memory"))
+    assert network.language_training == params.load(ROOT / "presets" / f"{size}.yaml")["network"].language_training

@@ -40,7 +40,7 @@ def tokens_of(places: list[tuple[int, int]], *, box: tuple[float, ...] = (8, 8, 
 
 def test_memory_tokens_stand_before_the_question_that_speaks_of_the_mask(backbones: Backbones) -> None:
     _, builder = make_network(backbones, **MEMORY)
-    row = builder.training_row([[FIRST, SECOND]], where="test")
+    row = builder.training_row([[FIRST, SECOND]], names=["test"])
     ((mask_at, box_at),) = row.memory
     question = builder.encode(SECOND.question)
     assert [row.ids[mask_at], row.ids[box_at]] == [builder.mask_id, builder.box_id]
@@ -54,8 +54,8 @@ def test_memory_tokens_stand_before_the_question_that_speaks_of_the_mask(backbon
 @pytest.mark.parametrize(("kind", "per_mask"), [("mask", 1), ("box", 1), ("both", 2), ("off", 0)])
 def test_each_kind_of_memory_has_its_own_tokens(backbones: Backbones, kind: str, per_mask: int) -> None:
     _, builder = make_network(backbones, **MEMORY | {"mask_memory": kind, "reference_loss": kind != "off"})
-    with_memory = builder.training_row([[replace(SECOND, references=2)]], where="test")
-    without = builder.training_row([[replace(SECOND, references=0)]], where="test")
+    with_memory = builder.training_row([[replace(SECOND, references=2)]], names=["test"])
+    without = builder.training_row([[replace(SECOND, references=0)]], names=["test"])
     has_ref = kind != "off"
     assert len(with_memory.ids) == len(without.ids) + 2 * per_mask + has_ref
 
@@ -63,7 +63,7 @@ def test_each_kind_of_memory_has_its_own_tokens(backbones: Backbones, kind: str,
 @pytest.mark.parametrize("changed", ["box", "vector"])
 def test_the_masks_depend_on_what_is_referred_to(backbones: Backbones, changed: str) -> None:
     network, builder = make_network(backbones, **MEMORY)
-    row = builder.training_row([[FIRST, SECOND]], where="test")
+    row = builder.training_row([[FIRST, SECOND]], names=["test"])
     one = tokens_of(row.memory)
     other = replace(one, boxes=one.boxes + 10) if changed == "box" else replace(one, vectors=-one.vectors)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_the_masks_depend_on_what_is_referred_to(backbones: Backbones, changed: 
 def test_the_reference_loss_trains_the_copy_and_can_be_left_out(backbones: Backbones) -> None:
     for wanted in (True, False):
         network, builder = make_network(backbones, **MEMORY | {"reference_loss": wanted})
-        row = builder.training_row([[FIRST, SECOND]], where="test")
+        row = builder.training_row([[FIRST, SECOND]], names=["test"])
         losses = network(make_batch([row], features(), [0], tokens_of(row.memory)), LossWeights())
         assert (losses.reference > 0) == wanted
         losses.total.backward()
@@ -90,7 +90,7 @@ def test_every_parameter_is_used_whatever_the_batch_holds(backbones: Backbones) 
     plain = TurnText("what is it", "a mug")
     for turns in ([plain], [FIRST], [FIRST, SECOND]):
         network.zero_grad()
-        row = builder.training_row([turns], where="test")
+        row = builder.training_row([turns], names=["test"])
         memory = tokens_of(row.memory) if row.memory else None
         network(make_batch([row], features(), [0], memory), LossWeights()).total.backward()
         assert [name for name, value in network.trainable() if value.grad is None] == []
@@ -140,7 +140,7 @@ def test_asking_about_a_mask_equals_training_with_it(backbones: Backbones, tmp_p
     prompt = builder.prompt_row([TurnText(SECOND.question, references=1)], where="test")
     encoders = responder.encoders
     seen = encoders([picture])
-    row = builder.training_row([[SECOND]], where="test")
+    row = builder.training_row([[SECOND]], names=["test"])
     memory = replace(tokens_of(row.memory), vectors=encode_regions(encoders, [picture], [mask]))
     with torch.no_grad():
         trained = network.forward_logits(make_batch([row], seen, [0], memory))[1]

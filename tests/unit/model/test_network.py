@@ -43,7 +43,7 @@ def make_features(backbones: Backbones, count: int = 1) -> PictureFeatures:
 
 
 def mask_of(network: MirasNetwork, builder: RowBuilder, features: PictureFeatures, turns: list) -> torch.Tensor:
-    row = builder.training_row([turns], where="test")
+    row = builder.training_row([turns], names=["test"])
     with torch.no_grad():
         return network.forward_logits(make_batch([row], features, [0]))[1].targets
 
@@ -55,7 +55,7 @@ def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
     backbones = write_backbones(tmp_path, tiny_mini(tokens_per_side))
     network, builder = make_network(backbones)
     features = make_features(backbones)
-    row = builder.training_row([[ASKED]], where="test")
+    row = builder.training_row([[ASKED]], names=["test"])
     prompt = builder.prompt_row([TurnText(QUESTION)], where="test")
     with torch.no_grad():
         states, logits = network.forward_logits(make_batch([row], features, [0]))
@@ -94,9 +94,9 @@ def test_every_mask_pairs_with_its_own_picture_whatever_the_number_of_targets(ba
     network, builder = make_network(backbones)
     features = make_features(backbones, count=3)
     rows = [
-        builder.training_row([[PLAIN]], where="none"),
-        builder.training_row([[TurnText(QUESTION, "{target} and {target}", ("red mug", "handle"))]], where="two"),
-        builder.training_row([[ASKED]], where="one"),
+        builder.training_row([[PLAIN]], names=["none"]),
+        builder.training_row([[TurnText(QUESTION, "{target} and {target}", ("red mug", "handle"))]], names=["two"]),
+        builder.training_row([[ASKED]], names=["one"]),
     ]
     with torch.no_grad():
         _, together = network.forward_logits(make_batch(rows, features, [2, 0, 1]))
@@ -108,7 +108,7 @@ def test_every_mask_pairs_with_its_own_picture_whatever_the_number_of_targets(ba
 
 def test_a_batch_without_masks_trains_the_text_and_touches_every_parameter(backbones: Backbones) -> None:
     network, builder = make_network(backbones)
-    row = builder.training_row([[PLAIN]], where="none")
+    row = builder.training_row([[PLAIN]], names=["none"])
     losses = network(make_batch([row], make_features(backbones), [0]), LossWeights())
     losses.total.backward()
     assert losses.bce == 0
@@ -216,12 +216,15 @@ def test_a_typed_marker_never_becomes_one(backbones: Backbones) -> None:
 def test_a_row_that_is_too_long_is_refused_not_cut(backbones: Backbones) -> None:
     _, builder = make_network(backbones, max_tokens=40)
     with pytest.raises(DataError, match="max_tokens is 40"):
-        builder.training_row([[ASKED] * 5], where="dialogue d1")
+        builder.training_row([[ASKED] * 5], names=["dialogue d1"])
 
 
 def test_saved_weights_answer_the_same(backbones: Backbones, tmp_path: Path) -> None:
     network, _ = make_network(backbones)
     save_weights(network, tmp_path, fingerprint=backbones.manifest.fingerprint)
+    loaded = Responder.load(backbones.folder, tmp_path).network
+    for name, value in network.learned():
+        torch.testing.assert_close(loaded.get_parameter(name), value, msg=name)
     picture = Image.effect_noise((50, 30), 80).convert("RGB")
     first = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
     second = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
@@ -253,7 +256,7 @@ def test_a_backbone_in_bfloat16_trains_float32_parameters_to_about_the_same_loss
         network, builder = make_network(backbones, language_training=training)
         network.set_precision(precision)
         torch.manual_seed(4)
-        batch = make_batch([builder.training_row([[ASKED]], where="test")], make_features(backbones), [0])
+        batch = make_batch([builder.training_row([[ASKED]], names=["test"])], make_features(backbones), [0])
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
             found = network(batch, LossWeights())
         found.total.backward()
@@ -271,7 +274,9 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(backbones: Ba
             network.language.activation_checkpointing_enable({"use_reentrant": False})
         network.train()
         torch.manual_seed(4)
-        batch = make_batch([builder.training_row([[ASKED], [PLAIN]], where="test")], make_features(backbones), [0])
+        batch = make_batch(
+            [builder.training_row([[ASKED], [PLAIN]], names=["test"] * 2)], make_features(backbones), [0]
+        )
         loss = network(batch, LossWeights()).total
         found.append((loss, torch.autograd.grad(loss, network.language.layers[0].mlp.up_proj.weight)[0]))
     torch.testing.assert_close(found[0], found[1])

@@ -27,8 +27,8 @@ def features() -> PictureFeatures:
 
 def test_the_loss_and_masks_of_a_packed_row_equal_those_of_its_dialogues_alone(backbones: Backbones) -> None:
     network, builder = make_network(backbones)
-    packed = builder.training_row(DIALOGUES, where="test")
-    alone = [builder.training_row([dialogue], where="test") for dialogue in DIALOGUES]
+    packed = builder.training_row(DIALOGUES, names=["test"] * len(DIALOGUES))
+    alone = [builder.training_row([dialogue], names=["test"]) for dialogue in DIALOGUES]
     assert len(packed.ids) < sum(len(row.ids) for row in alone) - builder.num_image_tokens
     torch.manual_seed(5)
     one = make_batch([packed], features(), [0])
@@ -55,7 +55,7 @@ def test_a_dialogue_sees_the_prefix_and_itself_alone() -> None:
 def test_rows_without_picture_train_beside_others(backbones: Backbones, has_picture: bool) -> None:
     network, builder = make_network(backbones)
     turns = [[TurnText("what is it", "a red mug")]]
-    row = builder.training_row(turns, where="test", has_picture=has_picture)
+    row = builder.training_row(turns, names=["test"], has_picture=has_picture)
     assert (row.image_start >= 0) == has_picture
     network(make_batch([row], features(), [0]), LossWeights()).total.backward()
     assert [name for name, value in network.trainable() if value.grad is None] == []

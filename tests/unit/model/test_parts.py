@@ -83,7 +83,7 @@ def test_labels_cover_the_answers_and_their_end_alone(backbones: Backbones) -> N
     tokenizer = backbones.tokenizer()
     builder = RowBuilder(tokenizer, num_image_tokens=4, system_prompt="", max_tokens=200, mask_memory="off")
     row = builder.training_row(
-        [[TurnText("what is it", "a red mug"), TurnText("segment it", "{target}", ("mug",))]], where="test"
+        [[TurnText("what is it", "a red mug"), TurnText("segment it", "{target}", ("mug",))]], names=["test"]
     )
     learned = [token for token in row.labels if token != IGNORED]
     assert tokenizer.decode(learned) == " a red mug</s>[OBJ] mug[SEG]</s>"
@@ -96,7 +96,7 @@ def test_labels_cover_the_answers_and_their_end_alone(backbones: Backbones) -> N
 def test_slots_and_targets_must_agree(backbones: Backbones) -> None:
     builder = RowBuilder(backbones.tokenizer(), num_image_tokens=1, system_prompt="", max_tokens=200, mask_memory="off")
     with pytest.raises(DataError, match="1 slots for 0 targets"):
-        builder.training_row([[TurnText("segment", "{target}")]], where="test")
+        builder.training_row([[TurnText("segment", "{target}")]], names=["test"])
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,18 @@ def test_every_picture_is_visited_before_any_comes_again() -> None:
     assert [row.image_id for row in only.rows(range(10))] != [row.image_id for row in only.rows(range(10, 20))]
 
 
+def test_every_picture_of_each_of_several_kinds_is_visited_before_any_comes_again() -> None:
+    first: dict[str, list[str]] = {"prist": [], "vqa": []}
+    for row in make().rows(range(3000)):
+        first[row.dialogues[0].kind].append(row.image_id)
+    for pictures in first.values():
+        for start in range(0, 500, 10):
+            assert len(set(pictures[start : start + 10])) == 10
+
+
 def test_a_row_depends_on_seed_and_number_alone() -> None:
     assert make().row(17) == make().row(17)
+    assert make().row(5000) == make().rows(range(4990, 5010))[10]
     assert [make(0).row(n) for n in range(20)] != [make(1).row(n) for n in range(20)]
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 
 from miras.errors import ConfigError, DataError, TrainingDivergedError
 from miras.launch.local import LocalLaunch
 from miras.metrics_log import METRICS
-from miras.model.responder import Responder
+from miras.model.network import PARTS
+from miras.model.responder import WEIGHTS, Responder
+from miras.model.weights import Backbones
 from miras.paths import Paths
 from miras.train import stage
 from miras.train.checkpoint import FILE, Checkpoint
@@ -137,3 +140,50 @@ def test_neither_micro_batches_nor_packing_change_what_a_step_learns(paths: Path
         split = run(paths, tmp_path / f"split{size}", micro_batch_size=size, steps=3)
         for name in ("total", "text", "bce", "dice"):
             assert [line[name] for line in split] == pytest.approx([line[name] for line in whole], rel=1e-4)
+
+
+def weights_of(work: Path) -> dict[str, torch.Tensor]:
+    return load_file(work / "finished" / WEIGHTS)
+
+
+def test_frozen_parts_stay_as_they_were_and_are_stored(paths: Paths, tmp_path: Path) -> None:
+    run(paths, tmp_path / "frozen", frozen=["decoder", "mining"], steps=2)
+    run(paths, tmp_path / "free", steps=2)
+    torch.manual_seed(0)
+    backbones = Backbones(Path(paths.backbones))
+    before = dict(backbones.network(network_config(), backbones.tokenizer()).learned())
+    frozen, free = weights_of(tmp_path / "frozen"), weights_of(tmp_path / "free")
+    assert frozen.keys() == free.keys() == before.keys()
+    for name, value in frozen.items():
+        is_frozen = name.startswith(("mask_decoder.", "mining."))
+        assert torch.equal(value, before[name]) == is_frozen or value.std() == 0, name
+    assert any(not torch.equal(free[name], before[name]) for name in free if name.startswith("mining."))
+
+
+def test_a_stage_that_freezes_everything_is_refused(paths: Paths, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing is left to train"):
+        run(paths, tmp_path / "nothing", frozen=list(PARTS))
+
+
+def test_the_decoder_learns_at_its_own_rate(paths: Paths, tmp_path: Path) -> None:
+    slow, fast = (run(paths, tmp_path / str(rate), decoder_rate=rate, steps=1) for rate in (1e-9, 1.0))
+    assert slow[0]["total"] == fast[0]["total"]
+    torch.manual_seed(0)
+    backbones = Backbones(Path(paths.backbones))
+    before = dict(backbones.network(network_config(), backbones.tokenizer()).learned())
+    moved = {
+        rate: max(
+            (value - before[name]).abs().max()
+            for name, value in weights_of(tmp_path / str(rate)).items()
+            if name.startswith("mask_decoder.")
+        )
+        for rate in (1e-9, 1.0)
+    }
+    assert moved[1e-9] < 1e-6 < moved[1.0]
+
+
+@pytest.mark.parametrize("option", ["focal_weight", "boundary_weight"])
+def test_the_options_of_the_loss_reach_it(paths: Paths, tmp_path: Path, option: str) -> None:
+    plain, more = (run(paths, tmp_path / str(value), steps=1, **{option: value}) for value in (0.0, 1.0))
+    assert more[0]["total"] > plain[0]["total"]
+    assert more[0]["bce"] == plain[0]["bce"]
