@@ -21,7 +21,6 @@ from transformers import (
 from benchmarks.plain_lisa import train_whole_vocabulary
 from miras.config import Section, parse_sections, read_yaml
 from miras.dialogue.records import Dialogue, Region
-from miras.dialogue.rendering import IMAGE, MARKERS
 from miras.files import write_json
 from miras.generate.config import GenerateConfig
 from miras.generate.phrases import identify
@@ -35,7 +34,7 @@ from miras.model.mini import build_convnext, build_llava, sam_shape, train_token
 from miras.model.network import MirasNetwork
 from miras.model.tokens import RowBuilder
 from miras.model.vision import VisionEncoders
-from miras.model.weights import SAM_SHAPES, SamShape, build_sam
+from miras.model.weights import SAM_SHAPES, SamShape, assemble, build_sam, new_words
 from miras.sources import scenes
 from miras.train.collate import Collator
 from miras.train.config import TrainConfig
@@ -184,15 +183,7 @@ def make_model(
     with torch.device(device):
         llava, convnext, size_px, grid, shape = _backbones(settings.backbones, tokenizer, is_bf16=is_bf16)
         sam = build_sam(shape)
-        new_words: Any = tokenizer.convert_tokens_to_ids([marker for marker in MARKERS if marker != IMAGE])
-        network = MirasNetwork(
-            settings.network,
-            llava=llava,
-            prompt_encoder=sam.prompt_encoder,
-            mask_decoder=sam.mask_decoder,
-            high_width=sum(convnext.config.hidden_sizes or []),
-            new_words=new_words,
-        )
+        network = assemble(settings.network, llava=llava, sam=sam, convnext=convnext, new_words=new_words(tokenizer))
     layer: Any = llava.config.vision_feature_layer
     encoders = VisionEncoders(
         clip=llava.model.vision_tower,
@@ -204,8 +195,6 @@ def make_model(
     )
     if is_bf16:
         network.set_precision(torch.bfloat16)
-        for _, value in network.learned():
-            value.data = value.data.float()
     network.freeze(settings.stage2.frozen)
     if is_plain:
         train_whole_vocabulary(network)

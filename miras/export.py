@@ -30,8 +30,9 @@ from torch import Tensor
 import miras
 from miras.errors import DataError, DiskFullError
 from miras.files import finished_folder, write_json
+from miras.model.batch import MemoryTokens
 from miras.model.memory import encode_regions, frame_box
-from miras.model.network import MemoryTokens, MirasNetwork, gather_spans
+from miras.model.network import MirasNetwork, gather_spans
 from miras.model.new_rows import NewRowsEmbedding, NewRowsHead
 from miras.model.responder import NETWORK, WEIGHTS, read_network_config
 from miras.model.tokens import TokenRow, TurnText

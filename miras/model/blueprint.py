@@ -27,13 +27,13 @@ from transformers import (
     MistralConfig,
 )
 
-from miras.dialogue.rendering import IMAGE, MARKERS
+from miras.dialogue.rendering import MARKERS
 from miras.errors import ConfigError
 from miras.model.config import BackbonesConfig, Mini, NetworkConfig, Public
 from miras.model.mini import build_convnext, build_llava, sam_shape, train_tokenizer
 from miras.model.network import MirasNetwork
 from miras.model.vision import VisionEncoders
-from miras.model.weights import SAM_SHAPES, SamShape, build_sam
+from miras.model.weights import SAM_SHAPES, SamShape, assemble, build_sam, new_words
 
 # Published shapes, from the checkpoints' own configurations.
 CLIP_LARGE = CLIPVisionConfig(
@@ -165,7 +165,6 @@ def _sizes(module: nn.Module, parts: dict[str, str]) -> list[PartSize]:
 def _mini_blueprint(mini: Mini, network: NetworkConfig) -> Blueprint:
     tokenizer = train_tokenizer([], vocabulary=mini.language.vocabulary)
     tokenizer.add_tokens([f"<word {number}>" for number in range(mini.language.vocabulary - len(tokenizer))])
-    new_words: Any = tokenizer.convert_tokens_to_ids([marker for marker in MARKERS if marker != IMAGE])
     return _assemble(
         network,
         llava=build_llava(mini, tokenizer),
@@ -173,7 +172,7 @@ def _mini_blueprint(mini: Mini, network: NetworkConfig) -> Blueprint:
         high_size_px=mini.convnext.image_size_px,
         high_grid=mini.convnext.grid,
         shape=sam_shape(mini.sam),
-        new_words=new_words,
+        new_words=new_words(tokenizer),
     )
 
 
@@ -218,14 +217,7 @@ def _assemble(
         high_grid=high_grid,
         sam=sam.image_encoder,
     )
-    network = MirasNetwork(
-        config,
-        llava=llava,
-        prompt_encoder=sam.prompt_encoder,
-        mask_decoder=sam.mask_decoder,
-        high_width=sum(convnext.config.hidden_sizes or []) if convnext else 0,
-        new_words=list(new_words),
-    )
+    network = assemble(config, llava=llava, sam=sam, convnext=convnext, new_words=new_words)
     return Blueprint(network, encoders)
 
 

@@ -23,11 +23,12 @@ from transformers import DynamicCache
 from miras.dialogue.rendering import split_groups
 from miras.errors import DataError
 from miras.files import write_json
+from miras.model.batch import MemoryTokens
 from miras.model.config import NetworkConfig
 from miras.model.devices import to_device
 from miras.model.features import FeatureStore
 from miras.model.memory import encode_regions, frame_box
-from miras.model.network import MemoryTokens, MirasNetwork
+from miras.model.network import MirasNetwork
 from miras.model.records import Group, Request, Response
 from miras.model.tokens import RowBuilder, TokenRow, TurnText
 from miras.model.vision import PictureFeatures, VisionEncoders, masks_from_frame

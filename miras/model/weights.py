@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -201,6 +201,31 @@ def check_weights(found: dict[str, torch.Size], expected: dict[str, torch.Size],
         )
 
 
+def new_words(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of the markers that no published language model knows."""
+    ids: Any = tokenizer.convert_tokens_to_ids([marker for marker in MARKERS if marker != IMAGE])
+    return list(ids)
+
+
+def assemble(
+    config: NetworkConfig,
+    *,
+    llava: LlavaForConditionalGeneration,
+    sam: Sam,
+    convnext: ConvNextModel | None,
+    new_words: Sequence[int],
+) -> MirasNetwork:
+    """The network around its backbones; what is its own is random."""
+    return MirasNetwork(
+        config,
+        llava=llava,
+        prompt_encoder=sam.prompt_encoder,
+        mask_decoder=sam.mask_decoder,
+        high_width=sum(convnext.config.hidden_sizes or []) if convnext else 0,
+        new_words=new_words,
+    )
+
+
 class Backbones:
     """Opened backbones: builds the tokenizer, the frozen encoders and an untrained network from them."""
 
@@ -269,15 +294,7 @@ class Backbones:
         sam, convnext = self._sam(), self._convnext()
         if llava.get_input_embeddings().weight.shape[0] < len(tokenizer):
             llava.resize_token_embeddings(len(tokenizer))
-        new_words: Any = tokenizer.convert_tokens_to_ids([marker for marker in MARKERS if marker != IMAGE])
-        network = MirasNetwork(
-            config,
-            llava=llava,
-            prompt_encoder=sam.prompt_encoder,
-            mask_decoder=sam.mask_decoder,
-            high_width=sum(convnext.config.hidden_sizes or []) if convnext else 0,
-            new_words=new_words,
-        )
+        network = assemble(config, llava=llava, sam=sam, convnext=convnext, new_words=new_words(tokenizer))
         mining = self.folder / MINING
         if network.mining is not None and mining.exists():
             network.mining.load_state_dict(read_weights(mining))

@@ -15,9 +15,9 @@ from miras.dialogue.records import Dialogue, Region
 from miras.dialogue.rendering import target_names
 from miras.errors import DataError
 from miras.model import losses
+from miras.model.batch import Batch, Counts, MemoryTokens
 from miras.model.features import FeatureStore
 from miras.model.memory import frame_box
-from miras.model.network import Batch, Counts, MemoryTokens
 from miras.model.tokens import IGNORED, RowBuilder, TokenRow, TurnText
 from miras.model.vision import mask_to_frame
 from miras.train.mixture import Row

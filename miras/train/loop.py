@@ -16,9 +16,10 @@ from accelerate import Accelerator
 
 from miras.errors import ConfigError, TrainingDivergedError
 from miras.metrics_log import METRICS, MetricsLog
+from miras.model.batch import Batch, Losses
 from miras.model.devices import to_device
 from miras.model.losses import LossWeights, at_side
-from miras.model.network import Batch, Losses, MirasNetwork
+from miras.model.network import MirasNetwork
 from miras.model.schedule import warm_up_decay
 from miras.progress import progress
 from miras.train.checkpoint import Checkpoint

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from miras.model.batch import MemoryTokens
 from miras.model.losses import LossWeights
 from miras.model.memory import MaskMemory, encode_regions, frame_box, region_crop
-from miras.model.network import MemoryTokens
 from miras.model.records import Request
 from miras.model.responder import Responder, save_weights
 from miras.model.tokens import TurnText

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from miras.model.batch import Batch, MemoryTokens
 from miras.model.config import Mini, NetworkConfig
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
 from miras.model.mining import PatchMining
-from miras.model.network import Batch, MemoryTokens, MirasNetwork
+from miras.model.network import MirasNetwork
 from miras.model.tokens import RowBuilder, TokenRow
 from miras.model.vision import PictureFeatures
 from miras.model.weights import Backbones, build_sam

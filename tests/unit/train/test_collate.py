@@ -11,9 +11,9 @@ import torch
 from miras.dialogue import masks
 from miras.dialogue.records import Dialogue, Region
 from miras.files import read_records
+from miras.model.batch import Batch
 from miras.model.features import FeatureStore
 from miras.model.memory import frame_box
-from miras.model.network import Batch
 from miras.model.vision import mask_to_frame
 from miras.model.weights import Backbones
 from miras.paths import Paths
