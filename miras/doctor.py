@@ -17,11 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from miras.config import Section, parse_sections, read_yaml
 from miras.errors import DataError, MirasError
 from miras.launch.local import read_local_launch
+from miras.machine import free_bytes, memory_bytes
 from miras.model.config import BackbonesConfig, Public
 from miras.paths import Paths
 from miras.torchvision_compat import check_versions
@@ -239,11 +238,11 @@ def disk(models: Path, *, low_gib: float) -> list[Finding]:
     """Free space where work, models and DVC's cache lie; below `low_gib` there is a warning."""
     cache = _output([sys.executable, "-m", "dvc", "cache", "dir"])
     places = {"disk work/": Path("work"), f"disk {models}/": models}
-    found = [disk_space(name, _free_gib(place), low_gib=low_gib) for name, place in places.items()]
+    found = [disk_space(name, free_bytes(place) / GIB, low_gib=low_gib) for name, place in places.items()]
     if cache is None:
         remedy = "Run from the workspace (it holds .dvc/); `dvc cache dir` tells what is wrong."
         return [*found, Finding("disk DVC cache", "warning", "DVC does not tell where it is", remedy)]
-    return [*found, disk_space("disk DVC cache", _free_gib(Path(cache)), low_gib=low_gib, place=cache)]
+    return [*found, disk_space("disk DVC cache", free_bytes(Path(cache)) / GIB, low_gib=low_gib, place=cache)]
 
 
 def disk_space(check: str, free_gib: float, *, low_gib: float, place: str = "") -> Finding:
@@ -257,27 +256,14 @@ def disk_space(check: str, free_gib: float, *, low_gib: float, place: str = "") 
     return Finding(check, "ok", found)
 
 
-def _free_gib(place: Path) -> float:
-    """Free space, of the nearest folder above where the place does not exist yet."""
-    folders = (place.absolute(), *place.absolute().parents)
-    return shutil.disk_usage(next(folder for folder in folders if folder.exists())).free / GIB
-
-
 def memory(*, low_gib: float) -> Finding:
     """Memory of the machine, or of the container where that is less."""
-    total_gib, available_gib = (min(size, memory_limit()) / GIB for size in psutil.virtual_memory()[:2])
+    total_gib, available_gib = (size / GIB for size in memory_bytes())
     found = f"{total_gib:.0f} GiB, {available_gib:.0f} GiB available"
     if available_gib < low_gib:
         remedy = "Close other programs, or take a smaller preset; `miras plan` tells what this one takes."
         return Finding("memory", "warning", f"{found}, under {low_gib:.0f}", remedy)
     return Finding("memory", "ok", found)
-
-
-def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """The container's limit in bytes; infinite without one."""
-    files = (cgroup / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
-    limit = next((file.read_text("utf-8") for file in files if file.is_file()), "max")
-    return float(limit.replace("max", "inf"))
 
 
 def weights(folder: Path, config: BackbonesConfig) -> list[Finding]:

@@ -30,6 +30,7 @@ from torch import Tensor
 import miras
 from miras.errors import DataError, DiskFullError
 from miras.files import finished_folder, write_json
+from miras.machine import free_bytes
 from miras.model.batch import MemoryTokens
 from miras.model.memory import encode_regions, frame_box
 from miras.model.network import MirasNetwork, gather_spans
@@ -38,7 +39,6 @@ from miras.model.responder import NETWORK, WEIGHTS, read_network_config
 from miras.model.tokens import TokenRow, TurnText
 from miras.model.vision import PictureFeatures
 from miras.model.weights import Backbones, Sam, load_trained, save_sam, write_manifest
-from miras.plan.disk import free_bytes
 from miras.pretrained import DESCRIPTION, OWN_WEIGHTS, OpenedModel, file_sha256, open_export, open_model, own_weights
 
 SAM_WEIGHTS = "parts/sam.safetensors"

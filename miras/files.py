@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
 from miras.errors import DataError, DiskFullError
+from miras.machine import free_bytes
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -26,10 +27,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         if _is_full(error):
-            free_mib = shutil.disk_usage(path.parent if path.parent.exists() else ".").free // 2**20
             raise DiskFullError(
-                f"{path}: the disk is full ({free_mib} MiB free). Free some space and run the same command "
-                "again; finished stages are kept and are not run twice."
+                f"{path}: the disk is full ({free_bytes(path) // 2**20} MiB free). Free some space and run the same "
+                "command again; finished stages are kept and are not run twice."
             ) from error
         raise
 

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-import psutil
 import torch
+
+from miras.machine import memory_bytes
 
 GB = 1e9
 
@@ -73,7 +74,7 @@ def find_device(launch: Launch) -> Device:
     """The GPU of the launch profile or of this machine; without one the CPU and its memory, shared by the processes."""
     if launch.gpu_memory_gb is None and not torch.cuda.is_available():
         flops, speed_from = cpu_flops(launch)
-        memory = psutil.virtual_memory().total / launch.processes
+        memory = memory_bytes()[0] / launch.processes
         return Device(f"CPU, {os.cpu_count()} cores", False, memory, flops / launch.processes, speed_from)
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "GPU of the launch profile"
     if launch.gpu_memory_gb is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -80,13 +79,6 @@ def still_needed(expected: Mapping[str, int], places: Mapping[str, str]) -> dict
         places: part -> folder, for parts that have one.
     """
     return {part: max(0, size - _folder_bytes(places.get(part))) for part, size in expected.items()}
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes where `folder` is, or will be."""
-    return shutil.disk_usage(
-        next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
-    ).free
 
 
 def _folder_bytes(folder: str | None) -> int:

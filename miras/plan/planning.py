@@ -9,6 +9,7 @@ from typing import Any
 
 from miras.config import Section, parse_sections, read_yaml
 from miras.errors import ConfigError
+from miras.machine import free_bytes
 from miras.model.blueprint import Blueprint, PartSize, draw_blueprint, part_sizes
 from miras.model.config import BackbonesConfig, FeaturesConfig, NetworkConfig
 from miras.paths import Paths
@@ -105,7 +106,7 @@ def plan(params: Path, launch: Launch, *, pictures: int | None = None) -> Plan:
         pictures=pictures,
         encoder_bytes=sum(s.total for s in sizes if s.part in ENCODERS) * (2 if device.is_gpu else 4),
         disk=_disk(sections, sizes, stages, shapes, launch=launch, pictures=pictures),
-        free_bytes=disk.free_bytes(Path(sections["paths"].features)),
+        free_bytes=free_bytes(Path(sections["paths"].features)),
     )
     problems = [*_memory_problems(found, shapes, sections, launch), *_disk_problems(found)]
     if problems:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from miras import doctor
 from miras.doctor import Finding, Gpu
+from miras.machine import memory_limit
 from miras.model.config import BackbonesConfig
 from miras.model.weights import SAM_SHAPES, Backbones, write_manifest
 from tests.unit.model.tiny_network import tiny_mini, write_backbones
@@ -160,11 +161,11 @@ def test_disk_is_measured_where_work_models_and_dvcs_cache_will_lie(
 
 
 def test_a_containers_memory_limit_counts(tmp_path: Path) -> None:
-    assert doctor.memory_limit(tmp_path) == float("inf")
+    assert memory_limit(tmp_path) == float("inf")
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor.memory_limit(tmp_path) == float("inf")
+    assert memory_limit(tmp_path) == float("inf")
     (tmp_path / "memory.max").write_text("4294967296\n")
-    assert doctor.memory_limit(tmp_path) == 4 * 2**30
+    assert memory_limit(tmp_path) == 4 * 2**30
 
 
 def test_little_memory_is_a_warning() -> None:

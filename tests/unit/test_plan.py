@@ -20,7 +20,7 @@ from miras.model.blueprint import draw_blueprint, part_sizes
 from miras.model.config import BackbonesConfig
 from miras.model.decoder import decode_masks
 from miras.model.weights import SamShape, build_sam
-from miras.plan import Plan, disk, plan, render
+from miras.plan import Plan, disk, plan, planning, render
 from miras.plan.effort import language_flops
 from miras.plan.memory import DECODER_MAPS, Shapes, TrainingSetup, activation_memory, shapes_of, weight_memory
 from tests.unit.model.tiny_network import network_config, tiny_mini
@@ -42,7 +42,7 @@ class Launch:
 
 @pytest.fixture
 def _large_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "free_bytes", lambda folder: 10**14)
+    monkeypatch.setattr(planning, "free_bytes", lambda folder: 10**14)
 
 
 def write_params(folder: Path, *, preset: str = "tiny", **changes: Any) -> Path:
