@@ -1,11 +1,11 @@
 """Do the papers' orderings show here? Networks that differ in one setting, on equal data and steps, several seeds.
 
     python -m benchmarks.orderings memory            one comparison (see `COMPARISONS`), every seed
-    python -m benchmarks.orderings --seeds 3 --jobs 2 alignment dual
+    python -m benchmarks.orderings --seeds 3 --jobs 2 memory networks
 
-Training is the product's own stages on rendered scenes. Scored are generated answers (nothing is teacher-forced) to
-held-out wordings about held-out pictures. Everything is kept in `work/orderings`; what is there is not run again.
-Writes `benchmarks/results/orderings-<comparison>.json`.
+Training is the product's own stages on rendered scenes (for `networks` on `benchmarks.lettered` ones). Scored are
+generated answers (nothing is teacher-forced) to held-out wordings about held-out pictures. Everything is kept in
+`work/orderings`; what is there is not run again. Writes `benchmarks/results/orderings-<comparison>.json`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import lettered
 from benchmarks.report import RESULTS, commit
 from miras.config import parse_sections, read_yaml
 from miras.dialogue import masks
@@ -39,10 +40,11 @@ BOOTSTRAP_ROUNDS = 2000
 GOOD_IOU = 0.5
 # What is asked of held-out pictures, and what the answer is scored by.
 SETS = {
-    "direct": "names its target",
-    "reading": "names its target by what is written on it",
-    "same": "points at a mask: this one (copying)",
-    "other": "points at a mask: the other of two (the hard split)",
+    "direct": "names its target; mask",
+    "reading": "names its target by what is written on it, its class alone would not do; mask",
+    "telling": "asks what is written on it; words (P@.5 is the share of right answers)",
+    "same": "points at a mask: this one (copying); mask",
+    "other": "points at a mask: the other of two (the hard split); mask",
 }
 
 Settings = dict[str, Any]
@@ -53,17 +55,27 @@ class Comparison:
     """Arms that differ in settings alone."""
 
     arms: Mapping[str, Settings]
-    """Name -> `section.key` -> value; the first arm is the one that the others are compared with."""
+    """Name -> `section.key` -> value."""
+    against: Sequence[tuple[str, str]]
+    """Pairs of arms: what is gained from the first to the second."""
     sets: tuple[str, ...]
-    shared: Settings = field(default_factory=dict)
+    data: str
+    """Which pictures: a key of `DATA`."""
+    shared: Settings
     """What all arms have."""
 
 
-MEMORY_TRAINING: Settings = {
-    "network.dual_encoder": False,
-    "network.region_alignment": "off",
-    "stage1.mixture": {"semantic": 2, "referring": 3, "mrseg": 5},
-    "stage2.mixture": {"semantic": 1, "referring": 2, "mrseg": 7},
+DATA: dict[str, Settings] = {
+    "scenes": {},
+    "lettered": {
+        "ingest.sources": {"lettered": {"reader": "scenes", "count": 3000, "size_px": 256, "seed": 0}},
+        "generate.queries_per_picture": 6,
+        "generate.hard_pairs_per_picture": 0,
+        "backbones.mini.convnext.image_size_px": 256,
+        "backbones.mini.convnext.grid": 32,
+        "backbones.mini.pretraining.steps": 2000,
+        "backbones.mini.pretraining.batch_size": 8,
+    },
 }
 COMPARISONS = {
     "memory": Comparison(
@@ -74,27 +86,41 @@ COMPARISONS = {
             "both": {"network.mask_memory": "both", "network.reference_loss": False},
             "both+reference": {"network.mask_memory": "both", "network.reference_loss": True},
         },
+        against=[("none", "mask"), ("none", "box"), ("none", "both"), ("none", "both+reference")],
         sets=("same", "other", "direct"),
-        shared=MEMORY_TRAINING,
-    ),
-    "alignment": Comparison(
-        {
-            "off": {"network.region_alignment": "off"},
-            "half": {"network.region_alignment": "half"},
-            "full": {"network.region_alignment": "full"},
+        data="scenes",
+        shared={
+            "network.dual_encoder": False,
+            "network.region_alignment": "off",
+            "stage1.mixture": {"semantic": 2, "referring": 3, "mrseg": 5},
+            "stage2.mixture": {"semantic": 1, "referring": 2, "mrseg": 7},
+            "stage1.steps": 1200,
+            "stage2.steps": 1200,
         },
-        sets=("direct", "reading"),
-    ),
-    "dual": Comparison(
-        {"off": {"network.dual_encoder": False}, "on": {"network.dual_encoder": True}},
-        sets=("direct", "reading"),
     ),
     "networks": Comparison(
         {
             "lisa": {"network.dual_encoder": False, "network.region_alignment": "off"},
+            "aligned": {"network.dual_encoder": False, "network.region_alignment": "full"},
+            "dual": {"network.dual_encoder": True, "network.region_alignment": "off"},
+            "half aligned": {"network.dual_encoder": True, "network.region_alignment": "half"},
             "miras": {"network.dual_encoder": True, "network.region_alignment": "full"},
         },
-        sets=("direct", "reading"),
+        against=[
+            ("lisa", "miras"),
+            ("lisa", "aligned"),
+            ("dual", "half aligned"),
+            ("dual", "miras"),
+            ("lisa", "dual"),
+            ("aligned", "miras"),
+        ],
+        sets=("direct", "reading", "telling"),
+        data="lettered",
+        shared={
+            "stage1.mixture": {"semantic": 2, "referring": 5, "mrseg": 2, "vqa": 4},
+            "stage2.mixture": {"semantic": 1, "referring": 5, "mrseg": 3, "vqa": 4},
+            "stage1.dialogues_per_row": 4,
+        },
     ),
 }
 
@@ -113,33 +139,36 @@ def main() -> None:
         run_arm(json.loads(options.one))
         return
     extra = {key: json.loads(value) for key, _, value in (text.partition("=") for text in options.set)}
-    prepare()
     for name in options.comparisons or list(COMPARISONS):
+        prepare(COMPARISONS[name].data)
         compare(name, arms=options.arms, seeds=options.seeds, jobs=options.jobs, extra=extra)
 
 
 # --- the shared part
 
 
-def prepare() -> None:
+def prepare(data: str) -> None:
     """Pictures, dialogues, backbones and features in the workspace, by the stages of the pipeline."""
     for stage in ("ingest", "generate", "check", "split", "backbones", "features"):
-        done = WORKSPACE / "done" / stage
+        done = WORKSPACE / data / "done" / stage
         if not done.exists():
-            _process(
-                {"stage": stage, "settings": {}, "work": str(WORKSPACE / "work" / stage)}, threads=os.cpu_count() or 1
-            )
+            work = str(WORKSPACE / data / "work" / stage)
+            threads = len(os.sched_getaffinity(0))
+            _process({"stage": stage, "data": data, "settings": {}, "work": work}, threads=threads)
             done.parent.mkdir(parents=True, exist_ok=True)
             done.touch()
 
 
-def sections(settings: Settings, *, output: Path = WORKSPACE) -> dict[str, Any]:
+def sections(data: str, settings: Settings, *, output: Path) -> dict[str, Any]:
     """params.yaml's sections with settings, every path in the workspace, trained weights below `output`."""
     tree = read_yaml(params.PARAMS)
-    for key, value in settings.items():
-        section, name = key.split(".")
-        tree[section][name] = value
-    tree["paths"] = {name: str(WORKSPACE / name) for name in Paths.model_fields}
+    for key, value in {**DATA[data], **settings}.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    tree["paths"] = {name: str(WORKSPACE / data / name) for name in Paths.model_fields}
     tree["paths"] |= {name: str(output / name) for name in ("stage1", "stage2")}
     classes = {name: params.load_object(where) for name, where in params.SECTIONS.items()}
     return parse_sections(tree, classes, source=f"{params.PARAMS} with {settings}")
@@ -148,10 +177,13 @@ def sections(settings: Settings, *, output: Path = WORKSPACE) -> dict[str, Any]:
 def run_arm(request: dict[str, Any]) -> None:
     """In a process of its own: one stage, or the questions to a trained network."""
     from miras import stages
+    from miras.sources import stage as ingest
 
     work = Path(request["work"])
     work.mkdir(parents=True, exist_ok=True)
-    found = sections(request["settings"], output=Path(request.get("output", WORKSPACE)))
+    found = sections(request["data"], request["settings"], output=Path(request.get("output", WORKSPACE)))
+    if request["data"] == "lettered":
+        ingest.READERS["scenes"] = lettered.read
     if request["stage"] == "ask":
         ask(found, request["sets"], Path(request["output"]))
         return
@@ -195,6 +227,7 @@ def compare(name: str, *, arms: Sequence[str] | None, seeds: int, jobs: int, ext
             if (output / stage).exists():
                 continue
             request = {"stage": stage, "settings": settings, "sets": comparison.sets, "output": str(output)}
+            request["data"] = comparison.data
             _process({**request, "work": str(output / "work" / stage)})
         print(f"{name}: {arm}, seed {seed}: {summary(json.loads((output / 'answers.json').read_text()))}", flush=True)
 
@@ -231,8 +264,13 @@ def ask(found: Mapping[str, Any], sets: Sequence[str], output: Path) -> None:
                 for d in batch
             ]
             for dialogue, response in zip(batch, responder.respond(requests), strict=True):
-                target = np.logical_or.reduce([_pixels(regions[r]) for r in dialogue.turns[0].targets])
-                predicted = np.logical_or.reduce([np.zeros_like(target), *(group.mask for group in response.groups)])
+                turn = dialogue.turns[0]
+                if turn.targets:
+                    target = np.logical_or.reduce([_pixels(regions[r]) for r in turn.targets])
+                    predicted = np.logical_or.reduce([np.zeros_like(target), *(g.mask for g in response.groups)])
+                else:  # words: one pixel, hit or missed
+                    target = np.ones(1, bool)
+                    predicted = np.array([_quoted(turn.answer) == _quoted(response.answer)])
                 answers[name]["picture"].append(dialogue.image_id)
                 answers[name]["intersection_px"].append(int((predicted & target).sum()))
                 answers[name]["union_px"].append(int((predicted | target).sum()))
@@ -255,18 +293,22 @@ def held_out_questions(paths: Paths, regions: Mapping[str, Region], config: Any)
     found: dict[str, list[Dialogue]] = defaultdict(list)
     parts = part_names(regions.values())
     for image_id, here in sorted(of_picture.items()):
+        found["reading"] += lettered.ask(here, "referring", is_held_out=True)
+        found["telling"] += lettered.ask(here, "vqa", is_held_out=True)
         for dialogue in write_about(image_id, here, classes, config, parts=parts).dialogues:
             first = dialogue.turns[0]
-            if dialogue.kind != "mrseg" or len(first.targets) != 1:
+            if dialogue.kind != "mrseg" or len(first.targets) != 1 or "one of" in first.question:
                 continue
             if "-hard-" in dialogue.dialogue_id:
                 found["same" if "-hard-same-" in dialogue.dialogue_id else "other"].append(dialogue)
             elif not any(first == known.turns[0] for known in found["direct"][-8:]):
                 found["direct"].append(dialogue.model_copy(update={"turns": (first,)}))
-                text = regions[first.targets[0]].attributes.get("text", "")
-                if text and text.lower() in first.question.lower():
-                    found["reading"].append(found["direct"][-1])
     return dict(found)
+
+
+def _quoted(text: str) -> str:
+    """What stands between the first quotation marks."""
+    return [*text.split('"'), ""][1]
 
 
 def _pixels(region: Region) -> np.ndarray:
@@ -296,13 +338,12 @@ def _scores(counts: np.ndarray) -> dict[str, float]:
 
 
 def write_table(name: str, comparison: Comparison) -> None:
-    """Means over seeds, and differences to the first arm with 95 % intervals over seeds and pictures."""
+    """Means over seeds, and what is gained from arm to arm with 95 % intervals over seeds and pictures."""
     found: dict[str, dict[int, Any]] = defaultdict(dict)
     for place in sorted((WORKSPACE / name).glob("*/answers.json")):
         arm, _, seed = place.parent.name.rpartition("-")
         found[arm][int(seed)] = json.loads(place.read_text())
-    first = next(iter(comparison.arms))
-    rows = []
+    rows, gains = [], []
     for set_name in comparison.sets:
         for arm in comparison.arms:
             runs = found.get(arm, {})
@@ -314,13 +355,15 @@ def write_table(name: str, comparison: Comparison) -> None:
             for key in ("precision_at_50", "ciou"):
                 row[key] = [score[key] for score in scores]
                 row[f"mean_{key}"] = round(float(np.mean(row[key])), 1)
-            both = sorted(set(runs) & set(found.get(first, {})))
-            if arm != first and both:
-                row |= difference([found[first][s][set_name] for s in both], [runs[s][set_name] for s in both])
             rows.append(row)
+        for first, second in comparison.against:
+            both = sorted(set(found.get(first, {})) & set(found.get(second, {})))
+            if both:
+                pairs = [[found[arm][seed][set_name] for seed in both] for arm in (first, second)]
+                gains.append({"set": set_name, "from": first, "to": second, "seeds": both, **difference(*pairs)})
     stamp = {"commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_json(RESULTS / f"orderings-{name}.json", {**stamp, "comparison": name, "rows": rows})
-    for row in rows:
+    write_json(RESULTS / f"orderings-{name}.json", {**stamp, "comparison": name, "rows": rows, "gains": gains})
+    for row in [*rows, *gains]:
         print({key: value for key, value in row.items() if key != "what"})
 
 

@@ -7,7 +7,7 @@ YAML is read as DVC reads it (YAML 1.2 by ruamel: `1e-4` is a number).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -85,17 +85,24 @@ def _explain(name: str, section: type[Section], item: ErrorDetails) -> str:
 
 
 def _fields_at(section: type[BaseModel], path: list[str]) -> Mapping[str, Any]:
-    """Fields of the model that `path` leads to, following nested models and unions."""
+    """Fields of the model that `path` leads to, following nested models, mappings and unions told by a tag."""
+    models = [section]
     for part in path:
-        field = section.model_fields.get(part)
-        if field is None:
-            break
-        nested = [
-            kind
-            for kind in (field.annotation, *get_args(field.annotation))
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        if not nested:
-            break
-        section = nested[0]
-    return section.model_fields
+        fields = {name: field for model in models for name, field in model.model_fields.items()}
+        if part in fields:
+            models = list(_models_in(fields[part].annotation)) or models
+        else:  # the tag of one of them, else the key of a mapping
+            models = [model for model in models if part in _tags(model)] or models
+    return {name: field for model in models for name, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _tags(model: type[BaseModel]) -> list[Any]:
+    """What a union would tell the model by."""
+    return [tag for field in model.model_fields.values() for tag in get_args(field.annotation)]

@@ -14,6 +14,8 @@ class Paths(Section):
     """Pictures and regions as read from the source."""
     generate: str
     """Dialogues as the teacher wrote them."""
+    annotate: str
+    """Regions and dialogues after people have drawn and corrected; as they were where none were asked."""
     check: str
     """Dialogues and regions that passed the checks, and the quarantine."""
     data_docs: str
@@ -56,9 +58,29 @@ class Paths(Section):
         return Path(self.ingest) / "rejected.jsonl"
 
     @property
+    def source_dialogues(self) -> Path:
+        """JSONL of `Dialogue` that the sources came with."""
+        return Path(self.ingest) / "dialogues.jsonl"
+
+    @property
     def generated_dialogues(self) -> Path:
         """JSONL of `Dialogue`, as generated."""
         return Path(self.generate) / "dialogues.jsonl"
+
+    @property
+    def generated_regions(self) -> Path:
+        """JSONL of `Region` without masks: what a teacher's dialogues lead to and nobody has drawn yet."""
+        return Path(self.generate) / "regions.jsonl"
+
+    @property
+    def annotated_dialogues(self) -> Path:
+        """JSONL of `Dialogue`, corrected by people."""
+        return Path(self.annotate) / "dialogues.jsonl"
+
+    @property
+    def annotated_regions(self) -> Path:
+        """JSONL of `Region`, ingested and generated ones."""
+        return Path(self.annotate) / "regions.jsonl"
 
     @property
     def checked_dialogues(self) -> Path:

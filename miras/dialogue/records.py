@@ -46,6 +46,10 @@ class Picture(Frozen):
     """Of the stored file's bytes."""
     origin: str = ""
     """Where it came from: the source's own name of the file, or the seed it was rendered from."""
+    source: str = ""
+    """Which of `ingest.sources` it was read from."""
+    licence: str = ""
+    """Name or address of its licence, where the source states one."""
 
 
 class Region(Frozen):

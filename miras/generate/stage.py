@@ -1,6 +1,6 @@
 """Stage `generate`: the annotated teacher writes dialogues about the ingested pictures.
 
-Writes, into one folder: dialogues.jsonl (`Dialogue`), elements.jsonl (`PictureElements`, PRIST step 1) and
+Writes, into one folder: dialogues.jsonl (`Dialogue`, first those that the sources came with), elements.jsonl (`PictureElements`, PRIST step 1) and
 trees.jsonl (`ReasoningTree`, step 2). Each picture's dialogues depend on its regions and the seed alone.
 """
 
@@ -104,6 +104,9 @@ def run(*, paths: Paths, work: Path, generate: GenerateConfig) -> None:
     with finished_folder(folder) as aside, ExitStack() as files:
         names = (paths.generated_dialogues.name, "elements.jsonl", "trees.jsonl")
         tables = [files.enter_context((aside / name).open("w", encoding="utf-8")) for name in names]
+        for dialogue in read_records(paths.source_dialogues, Dialogue):
+            tables[0].write(_lines([dialogue]))
+            counts[dialogue.kind] += 1
         for picture in progress(pictures, name="generate", unit="pictures"):
             written = write_about(picture.image_id, regions.get(picture.image_id, ()), classes, generate, parts=parts)
             tables[0].write(_lines(written.dialogues))

@@ -84,7 +84,7 @@ def dialogue_texts(paths: Paths) -> Iterator[str]:
 
 def rendered_source(mini: Mini) -> DenseSource:
     """Endless rendered scenes, other ones than any data set's."""
-    size, count = mini.sam.image_size_px, mini.pretraining.batch_size
+    size, count = largest_input_px(mini), mini.pretraining.batch_size
 
     def batch(step: int) -> DenseBatch:
         first = PRETRAINING_SEED_OFFSET + mini.pretraining.seed * 1_000_000_000 + step * count
@@ -111,6 +111,11 @@ def rendered_source(mini: Mini) -> DenseSource:
     )
 
 
+def largest_input_px(mini: Mini) -> int:
+    """Side of the pictures to learn from: no encoder sees an enlarged one."""
+    return max(mini.clip.image_size_px, mini.convnext.image_size_px, mini.sam.image_size_px)
+
+
 def train_split_source(mini: Mini, paths: Paths) -> DenseSource:
     """The regions of the training split, painted from large to small, as classes per pixel, cropped and lit at random.
 
@@ -123,7 +128,7 @@ def train_split_source(mini: Mini, paths: Paths) -> DenseSource:
         if region.image_id in regions and region.mask is not None:
             regions[region.image_id].append(region)
     names = sorted({region.category for group in regions.values() for region in group})
-    size = mini.sam.image_size_px
+    size = largest_input_px(mini)
     samples = [
         _painted(pictures[image_id], group, names, size=size, folder=paths.pictures)
         for image_id, group in sorted(regions.items())

@@ -1,9 +1,10 @@
 """Dense-label training of the mini encoders: what public weights know, learned in minutes (tiny.md, stage 0).
 
-From each cell of SAM's embedding, and from each mined image token, a linear head tells the class in each label map
-and where the centre of the object lies, for a few points of the cell; from CLIP's CLS, what an object cut out of the
-picture is. The mask decoder learns to segment what classes name ("red" and "mug"), and what a point or a box picks out:
-a published SAM's decoder comes trained too. The heads are thrown away afterwards.
+From each cell of SAM's embedding, and from each image token, a linear head tells the class in each label map and where
+the centre of the object lies, for a few points of the cell; from CLIP's CLS, what an object cut out of the picture is.
+Image tokens are CLIP's, once alone (as networks without second encoder use them) and once mined. The mask decoder
+learns to segment what classes name ("red" and "mug"), and what a point or a box picks out: a published SAM's decoder
+comes trained too. The heads are thrown away afterwards.
 Letters: B pictures, s side of the grid of points, K classes of a map, D prompt width.
 """
 
@@ -82,9 +83,9 @@ class PickedOut:
     labels: Mapping[str, Tensor]
     """Map name -> int [n], its most common class there, 0 = none."""
     points: Tensor
-    """float [n, 2], (x, y) of one of its pixels."""
+    """float [n, 2], (x, y) of one of its pixels, in pixels of SAM's input."""
     boxes: Tensor
-    """float [n, 4], (x0, y0, x1, y1)."""
+    """float [n, 4], (x0, y0, x1, y1), likewise."""
     masks: Tensor
     """float [n, s, s]."""
 
@@ -94,7 +95,7 @@ class Told:
     """Outputs of the heads and of the mask decoder."""
 
     tokens: Tensor
-    """[B, sum K + 2, s, s]."""
+    """[2B, sum K + 2, s, s]: CLIP's alone, then mined."""
     pixels: Tensor
     """[B, sum K + 2, s, s], another s."""
     cut_outs: Tensor
@@ -138,10 +139,9 @@ class MiniEncoders(nn.Module):
         low = normalised_frames(pictures, self.mini.clip.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
         high = normalised_frames(pictures, self.mini.convnext.image_size_px, mean=CLIP_MEAN, std=CLIP_STD)
         whole = normalised_frames(pictures, self.mini.sam.image_size_px, mean=SAM_MEAN, std=SAM_STD)
-        tokens = self.mining(
-            clip_tokens(self.clip, low, layer=-1),
-            high_resolution_map(self.convnext, high, grid=self.mini.convnext.grid),
-        )
+        alone = clip_tokens(self.clip, low, layer=-1)
+        mined = self.mining(alone, high_resolution_map(self.convnext, high, grid=self.mini.convnext.grid))
+        tokens = torch.cat([alone, mined])
         side = round(tokens.shape[1] ** 0.5)
         grid = tokens.transpose(1, 2).unflatten(2, (side, side))
         embedding = self.sam_encoder(whole)
@@ -224,15 +224,17 @@ def _step(
     batch = source.batch(step)
     dice = np.random.default_rng((seed, step))
     names, named = named_masks(batch, model.classes, side=model.mask_side, dice=dice)
-    picked = picked_out(batch, side=model.mask_side, dice=dice)
+    picked = picked_out(batch, side=model.mask_side, frame_px=model.mini.sam.image_size_px, dice=dice)
     found: Told = model(batch.pictures, names, picked)
-    token_loss, told = dense_objective(found.tokens, batch, model.classes)
+    alone, mined = found.tokens.chunk(2)
+    alone_loss, alone_told = dense_objective(alone, batch, model.classes)
+    token_loss, told = dense_objective(mined, batch, model.classes)
     pixel_loss, seen = dense_objective(found.pixels, batch, model.classes)
     _, named_dice, named_loss = losses.mask_sums(found.named, named, losses.LossWeights())
     _, picked_dice, picked_loss = losses.mask_sums(found.picked, picked.masks.repeat(2, 1, 1), losses.LossWeights())
     cut_loss, recognised = cut_out_objective(found.cut_outs, picked.labels, model.classes)
     num_picked = max(1, len(found.picked))
-    loss = token_loss + pixel_loss + named_loss / len(named) + picked_loss / num_picked + cut_loss
+    loss = alone_loss + token_loss + pixel_loss + named_loss / len(named) + picked_loss / num_picked + cut_loss
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -242,6 +244,7 @@ def _step(
         "named_dice": 1 - named_dice.item() / len(named),
         "picked_dice": 1 - picked_dice.item() / num_picked,
         **{f"cut_out_{name}": value for name, value in recognised.items()},
+        **{f"clip_{name}": value for name, value in alone_told.items()},
         **{f"token_{name}": value for name, value in told.items()},
         **{f"pixel_{name}": value for name, value in seen.items()},
     }
@@ -294,9 +297,16 @@ def named_masks(
     return names, masks
 
 
-def picked_out(batch: DenseBatch, *, side: int, dice: np.random.Generator) -> PickedOut:
-    """An object in every PICKED-th picture that shows one: by a point in it, by its box, and cut out."""
-    size = batch.instance.shape[-1]
+def picked_out(batch: DenseBatch, *, side: int, frame_px: int, dice: np.random.Generator) -> PickedOut:
+    """An object in every PICKED-th picture that shows one: by a point in it, by its box, and cut out.
+
+    Args:
+        batch: the pictures.
+        side: of the masks.
+        frame_px: side of SAM's input, whose pixels points and boxes are in.
+        dice: chooses.
+    """
+    scale = frame_px / batch.instance.shape[-1]
     pictures, cut_outs, points, boxes, masks = [], [], [], [], []
     labels: dict[str, list[int]] = {name: [] for name in batch.maps}
     for picture in range(0, len(batch.pictures), PICKED):
@@ -308,8 +318,8 @@ def picked_out(batch: DenseBatch, *, side: int, dice: np.random.Generator) -> Pi
         y, x = np.argwhere(here)[dice.integers(int(here.sum()))]
         pictures.append(picture)
         cut_outs.append(region_crop(batch.pictures[picture], here))
-        points.append((float(x) + 0.5, float(y) + 0.5))
-        boxes.append(frame_box(here, size))
+        points.append(((float(x) + 0.5) * scale, (float(y) + 0.5) * scale))
+        boxes.append(frame_box(here, frame_px))
         masks.append(sample_at(here[None].astype(np.float32), side)[0])
         for name, classes in batch.maps.items():
             counts = np.bincount(classes[picture][here])

@@ -11,7 +11,10 @@ from miras.model.blueprint import PartSize, stored_config
 from miras.model.config import Public
 from miras.paths import Paths
 from miras.plan.memory import FLOAT32, Shapes
-from miras.sources.config import IngestConfig
+from miras.sources.coco import CocoSource
+from miras.sources.config import IngestConfig, Source
+from miras.sources.labelme import LabelmeSource
+from miras.sources.scenes import ScenesSource
 
 FEATURE_BYTES = 2  # float16
 PUBLISHED_LLAVA_BYTES = 2  # LLaVA is published in half precision, ConvNeXt and SAM in float32
@@ -27,18 +30,24 @@ def count_pictures(paths: Paths, ingest: IngestConfig) -> int | None:
     if paths.picture_table.is_file():
         with paths.picture_table.open("rb") as lines:
             return sum(1 for _ in lines)
-    if ingest.source == "scenes":
-        return ingest.max_pictures
-    annotations = Path(ingest.annotations)
-    if ingest.source == "labelme" and annotations.is_dir():
-        return min(ingest.max_pictures, sum(1 for _ in annotations.rglob("*.json")))
-    if ingest.source == "coco" and annotations.is_file():
+    counts = [_count_source(source, limit=ingest.max_pictures) for source in ingest.sources.values()]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _count_source(source: Source, *, limit: int) -> int | None:
+    if isinstance(source, ScenesSource):
+        return min(source.count, limit)
+    if isinstance(source, LabelmeSource):
+        folder = Path(source.annotations)
+        return min(limit, sum(1 for _ in folder.rglob("*.json"))) if folder.is_dir() else None
+    if isinstance(source, CocoSource) and Path(source.annotations).is_file():
         try:
-            return min(ingest.max_pictures, len(json.loads(annotations.read_bytes())["images"]))
+            return min(limit, len(json.loads(Path(source.annotations).read_bytes())["images"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{annotations}: no COCO file ({type(error).__name__}: {error}); expected a list `images`. "
-                "Correct ingest.annotations in params.yaml."
+                f"{source.annotations}: no COCO file ({type(error).__name__}: {error}); expected a list `images`. "
+                "Correct `annotations` of the source (params.yaml: ingest.sources)."
             ) from None
     return None
 

@@ -48,7 +48,9 @@ def read_json(path: Path, *, encodings: Sequence[str] = ("utf-8-sig",)) -> Any:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{printable(path)}: no such file. Set ingest.annotations to the file.") from None
+        raise DataError(
+            f"{printable(path)}: no such file. Name it in the source's settings (params.yaml: ingest.sources)."
+        ) from None
     for encoding in encodings:
         try:
             text = content.decode(encoding)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pycocotools import mask as coco_mask
+from pydantic import Field
 
+from miras.config import Section
 from miras.dialogue.records import Region, Rejected, Rle
 from miras.errors import DataError
 from miras.generate.language import plural
@@ -26,16 +28,18 @@ from miras.sources.annotations import (
     read_json,
     rejection,
 )
+from miras.sources.limits import ReadLimits
 from miras.sources.pictures import (
     FilePicture,
     ImageIds,
     UprightPicture,
     find_picture,
     load_picture,
+    picture_folder,
     printable,
 )
 
-PICTURE_FOLDERS = ("", "JPEGImages", "images")  # beside the annotation file, when ingest.pictures is empty
+PICTURE_FOLDERS = ("", "JPEGImages", "images")  # beside the annotation file, when `pictures` is empty
 _MISSING = object()
 
 
@@ -54,31 +58,30 @@ class _CocoFile:
     annotation_ids: set[Any] = field(default_factory=set)
 
 
-def read(
-    annotations: Path,
-    *,
-    pictures: Path | None,
-    ignore_categories: Sequence[str],
-    max_megapixels: int,
-    max_pictures: int,
-) -> Iterator[FilePicture | Rejected]:
+class CocoSource(Section):
+    """A COCO instances file and its pictures."""
+
+    reader: Literal["coco"]
+    annotations: str = Field(min_length=1)
+    """The annotation file."""
+    pictures: str = ""
+    """Folder of the pictures; "" looks beside the file, in JPEGImages/ and in images/."""
+
+
+def read(source: CocoSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:
     """The pictures of a COCO instances file with their regions, and what could not be read.
 
     An annotation is one region, the union of its polygons; regions come without phrases. Categories of one
     name are one category. A crowd annotation is a region "group of ..." with the attribute crowd = yes.
     Annotations of unknown pictures are reported last.
 
-    Args:
-        annotations: the JSON file.
-        pictures: folder of the pictures; None looks beside the file, in JPEGImages/ and in images/.
-        max_pictures: for the progress bar; the caller stops reading.
-
     Raises:
-        DataError: the file as a whole is not COCO instances.
+        DataError: the file as a whole is not COCO instances, or there is no such folder of pictures.
     """
+    annotations, pictures = Path(source.annotations), picture_folder(source.pictures)
     folders = [pictures] if pictures else [annotations.parent / name for name in PICTURE_FOLDERS]
-    coco = _load(annotations, folders=folders, ignore=ignore_categories, max_megapixels=max_megapixels)
-    total = min(len(coco.images), max_pictures)
+    coco = _load(annotations, folders=folders, ignore=limits.ignore_categories, max_megapixels=limits.max_megapixels)
+    total = min(len(coco.images), limits.max_pictures)
     for image in progress(coco.images, total=total, name="reading coco", unit="pictures"):
         yield from _read_picture(coco, image)
     yield from coco.strays

@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
+from miras.config import Section
 from miras.dialogue import masks
 from miras.dialogue.records import Region, Rejected, Rle
 from miras.errors import DataError
@@ -31,6 +33,7 @@ from miras.sources.annotations import (
     rejection,
 )
 from miras.sources.coco import check_size
+from miras.sources.limits import ReadLimits
 from miras.sources.pictures import (
     FilePicture,
     ImageIds,
@@ -38,6 +41,7 @@ from miras.sources.pictures import (
     decode_image,
     find_picture,
     load_picture,
+    picture_folder,
     printable,
     upright_picture,
 )
@@ -59,36 +63,38 @@ class _Folder:
     max_megapixels: int
 
 
-def read(
-    annotations: Path,
-    *,
-    pictures: Path | None,
-    ignore_categories: Sequence[str],
-    max_megapixels: int,
-    max_pictures: int,
-) -> Iterator[FilePicture | Rejected]:
+class LabelmeSource(Section):
+    """A folder of Labelme files."""
+
+    reader: Literal["labelme"]
+    annotations: str = Field(min_length=1)
+    """Folder of the *.json files, with its subfolders."""
+    pictures: str = ""
+    """Folder of the pictures; "" looks beside each file."""
+
+
+def read(source: LabelmeSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:
     """The pictures of a folder of Labelme files with their regions, and what could not be read.
 
     Shapes with the same label and group_id are one region; if one of them cannot be read the region is
     rejected, since a part of its mask is missing. Regions come without phrases.
     A picture's file is preferred to the copy embedded in the annotation, which must be sound all the same.
 
-    Args:
-        annotations: the folder, searched with its subfolders.
-        pictures: folder of the pictures; None looks beside each file.
-        max_pictures: for the progress bar; the caller stops reading.
-
     Raises:
         DataError: there is no such folder, or no *.json in it.
     """
+    annotations = Path(source.annotations)
     if not annotations.is_dir():
-        raise DataError(f"{annotations}: no such folder. Set ingest.annotations to the folder of *.json files.")
+        raise DataError(
+            f"{annotations}: no such folder. Set `annotations` of the source (params.yaml: ingest.sources) to the "
+            "folder of *.json files."
+        )
     files = sorted(annotations.rglob("*.json"))
     if not files:
-        raise DataError(f"{annotations}: no *.json in or below it. Set ingest.annotations to your Labelme files.")
-    folder = _Folder(annotations, pictures, ignore_categories, max_megapixels)
+        raise DataError(f"{annotations}: no *.json in it. Set `annotations` of the source to your Labelme files.")
+    folder = _Folder(annotations, picture_folder(source.pictures), limits.ignore_categories, limits.max_megapixels)
     ids = ImageIds()
-    total = min(len(files), max_pictures)
+    total = min(len(files), limits.max_pictures)
     for path in progress(files, total=total, name="reading labelme", unit="pictures"):
         yield from _read_file(path, folder, ids)
 

@@ -47,7 +47,7 @@ class UprightPicture:
     """Whether an EXIF orientation was applied, so that the file's own axes differ from those of `pixels`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FilePicture(SourcePicture):
     """A source picture that comes from a file, with the bytes to store."""
 
@@ -208,10 +208,29 @@ def find_picture(name: object, *, folders: Sequence[Path], root: Path) -> Path:
     if not below:
         raise DataError(
             f"the picture name {name!r} climbs out of its folder and is not followed. Name a file below "
-            f"{root}, or set ingest.pictures to the folder of the pictures"
+            f"{root}, or set `pictures` of the source to the folder of the pictures"
         )
     looked_in = ", ".join(str(folder) for folder in folders)
-    raise DataError(f"there is no picture {name!r} in {looked_in}. Put it there, or set ingest.pictures to its folder")
+    raise DataError(
+        f"there is no picture {name!r} in {looked_in}. Put it there, or set `pictures` of the source to its folder"
+    )
+
+
+def picture_folder(name: str) -> Path | None:
+    """The folder of a source's pictures; None where `name` is empty.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not name:
+        return None
+    folder = Path(name)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder. Set `pictures` of the source (params.yaml: ingest.sources) to the folder of "
+            "its pictures."
+        )
+    return folder
 
 
 def _below(name: str, *, folders: Sequence[Path], roots: Sequence[Path]) -> list[Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from miras.dialogue.records import Region
+from miras.dialogue.records import Dialogue, Region
 
 
 @dataclass(frozen=True)
@@ -22,3 +22,7 @@ class SourcePicture:
     regions: tuple[Region, ...]
     """Objects and parts; `phrase` is "" where the source has none: the stage fills it with
     `miras.generate.phrases.identify`."""
+    dialogues: tuple[Dialogue, ...] = ()
+    """What the source itself says about the picture: referring expressions, questions and answers, captions."""
+    licence: str = ""
+    """Name or address of the picture's licence, where the source states one."""

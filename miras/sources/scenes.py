@@ -11,10 +11,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pydantic import Field
 
+from miras.config import Section
 from miras.dialogue import masks
 from miras.dialogue.records import Region
 from miras.sources.records import SourcePicture
@@ -214,6 +217,17 @@ def scene_regions(scene: Scene, image_id: str) -> tuple[Region, ...]:
             if area_px[code] >= least_px
         ]
     return tuple(regions)
+
+
+class ScenesSource(Section):
+    """Scenes rendered by miras."""
+
+    reader: Literal["scenes"]
+    count: int = Field(gt=0)
+    """How many to render."""
+    size_px: int = Field(ge=64)
+    """Side of a scene, pixels."""
+    seed: int = Field(ge=0)
 
 
 def read(*, count: int, size_px: int, seed: int) -> Iterator[SourcePicture]:

@@ -1,4 +1,4 @@
-"""The stage `ingest`: pictures and regions of one source, in the form every later stage reads.
+"""The stage `ingest`: pictures, regions and dialogues of the sources, in the form every later stage reads.
 
 It has no resumable state: rendering makes some thousand pictures a second and users' pictures are copied,
 so an interrupted run leaves nothing behind and the next one starts over.
@@ -10,13 +10,13 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 from pydantic import BaseModel
 
-from miras.dialogue.records import Picture, Region, Rejected
+from miras.dialogue.records import Dialogue, Picture, Region, Rejected
 from miras.errors import DataError
 from miras.files import finished_folder, write_records
 from miras.generate.phrases import identify
@@ -24,9 +24,11 @@ from miras.paths import Paths
 from miras.progress import progress
 from miras.sources import coco, labelme, scenes
 from miras.sources.annotations import NotAnArea, RejectedPicture, RejectedRegion, rejection
-from miras.sources.config import IngestConfig, SourceName
+from miras.sources.config import IngestConfig
+from miras.sources.limits import ReadLimits
 from miras.sources.pictures import FilePicture, encode_png
 from miras.sources.records import SourcePicture
+from miras.sources.scenes import ScenesSource
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class _Tally:
     num_pictures: int = 0
     num_regions: int = 0
     num_masks: int = 0
+    num_dialogues: int = 0
     rejected: list[Rejected] = field(default_factory=list)
 
     def count(self, kind: type[Rejected]) -> int:
@@ -51,100 +54,147 @@ class _Tally:
         return max(pictures / max(1, pictures + self.num_pictures), regions / max(1, regions + self.num_regions))
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A picture file that was written."""
+
+    source: str
+    origin: str
+    file_name: str
+
+
+@dataclass
+class _Tables:
+    """The open tables, and which picture files are stored."""
+
+    pictures: TextIO
+    regions: TextIO
+    dialogues: TextIO
+    rejected: TextIO
+    stored: dict[str, _Stored] = field(default_factory=dict)
+    """By sha256 of the content."""
+
+    @classmethod
+    def open(cls, folder: Path, paths: Paths, files: ExitStack) -> _Tables:
+        names = (paths.picture_table, paths.region_table, paths.source_dialogues, paths.rejected_table)
+        return cls(*(files.enter_context((folder / path.name).open("w", encoding="utf-8")) for path in names))
+
+
 def run(*, paths: Paths, work: Path, ingest: IngestConfig) -> None:
-    """Writes pictures, `Picture`, `Region` and `Rejected` tables into the folder `paths.ingest`.
+    """Writes pictures, `Picture`, `Region`, `Dialogue` and `Rejected` tables into the folder `paths.ingest`.
 
     Points and lines in annotations are listed as rejected but do not count towards `max_rejected_share`.
-    When the stage refuses the source, the list of rejected records is kept in `work`.
+    When the stage refuses a source, the list of its rejected records is kept in `work`.
 
     Raises:
-        DataError: the source is unreadable as a whole, has no picture or no mask, or too much of it is
-            rejected.
+        DataError: a source is unreadable as a whole, has no picture, has neither masks nor dialogues, or too much of it
+            is rejected.
     """
     with finished_folder(Path(paths.ingest)) as folder:
-        tally = _store(READERS[ingest.source](ingest), folder, paths, max_pictures=ingest.max_pictures)
-        write_records(folder / paths.rejected_table.name, tally.rejected)
-        rejected_copy = work / paths.rejected_table.name
-        write_records(rejected_copy, tally.rejected)
-        _refuse_unusable(tally, ingest, rejected_copy)
+        (folder / paths.pictures.name).mkdir()
+        with ExitStack() as files:
+            tables = _Tables.open(folder, paths, files)
+            pictures = folder / paths.pictures.name
+            for name in ingest.sources:
+                _store(name, pictures, tables, ingest, work)
+
+
+def _read_scenes(source: ScenesSource, *, limits: ReadLimits) -> Iterator[SourcePicture]:
+    count = min(source.count, limits.max_pictures)
+    rendered = scenes.read(count=count, size_px=source.size_px, seed=source.seed)
+    yield from progress(rendered, total=count, name="rendering scenes", unit="pictures")
+
+
+READERS: dict[str, Callable[..., Iterable[SourcePicture | Rejected]]] = {
+    "scenes": _read_scenes,
+    "coco": coco.read,
+    "labelme": labelme.read,
+}
+
+
+def _store(name: str, pictures_folder: Path, tables: _Tables, ingest: IngestConfig, work: Path) -> None:
+    """Writes a source's pictures as they come.
+
+    A picture stored before by the same source is rejected; one that another source has, too, gets a record of its own
+    but shares the file: it will fall into the same split, and is encoded once.
+    """
+    tally, source = _Tally(), ingest.sources[name]
+    for item in READERS[source.reader](source, limits=ingest.limits()):
+        if tally.num_pictures == ingest.max_pictures:
+            break
+        if isinstance(item, Rejected):
+            tally.rejected.append(item)
+            continue
+        picture = _in_source(item, name) if len(ingest.sources) > 1 else item
+        content, suffix = _stored_form(picture)
+        sha256 = hashlib.sha256(content).hexdigest()
+        earlier = tables.stored.get(sha256)
+        if earlier and earlier.source == name:
+            tally.rejected.append(_same_picture(picture, earlier.origin))
+            continue
+        if earlier is None:
+            earlier = tables.stored[sha256] = _Stored(name, picture.origin, picture.image_id + suffix)
+            (pictures_folder / earlier.file_name).write_bytes(content)
+        _write_line(tables.pictures, _picture_record(picture, name, earlier.file_name, sha256))
+        _write_regions(tables.regions, picture, tally)
+        for dialogue in picture.dialogues:
+            _write_line(tables.dialogues, dialogue)
+        tally.num_dialogues += len(picture.dialogues)
+    for refused in tally.rejected:
+        _write_line(tables.rejected, refused)
+    rejected_copy = work / f"rejected-{name}.jsonl"
+    write_records(rejected_copy, tally.rejected)
+    _refuse_unusable(name, tally, ingest, rejected_copy)
     log.info(
-        "ingested source=%s pictures=%d regions=%d rejected_pictures=%d rejected_regions=%d not_areas=%d",
-        ingest.source,
+        "ingested source=%s reader=%s pictures=%d regions=%d dialogues=%d rejected_pictures=%d rejected_regions=%d "
+        "not_areas=%d",
+        name,
+        source.reader,
         tally.num_pictures,
         tally.num_regions,
+        tally.num_dialogues,
         tally.count(RejectedPicture),
         tally.count(RejectedRegion),
         tally.count(NotAnArea),
     )
 
 
-def _read_scenes(config: IngestConfig) -> Iterator[SourcePicture]:
-    rendered = scenes.read(count=config.max_pictures, size_px=config.scene_size_px, seed=config.seed)
-    yield from progress(rendered, total=config.max_pictures, name="rendering scenes", unit="pictures")
+def _in_source(picture: SourcePicture, name: str) -> SourcePicture:
+    """The picture with the source's name before every id, so that no two sources share one."""
 
+    def own(record_id: str) -> str:
+        return f"{name}-{record_id}" if record_id else record_id
 
-def _read_coco(config: IngestConfig) -> Iterator[SourcePicture | Rejected]:
-    return coco.read(
-        Path(config.annotations),
-        pictures=_pictures_folder(config),
-        ignore_categories=config.ignore_categories,
-        max_megapixels=config.max_megapixels,
-        max_pictures=config.max_pictures,
+    regions = tuple(
+        region.model_copy(
+            update={
+                "region_id": own(region.region_id),
+                "image_id": own(region.image_id),
+                "parent_id": own(region.parent_id) if region.parent_id else None,
+            }
+        )
+        for region in picture.regions
+    )
+    return replace(
+        picture,
+        image_id=own(picture.image_id),
+        regions=regions,
+        dialogues=tuple(_dialogue_in_source(dialogue, own) for dialogue in picture.dialogues),
     )
 
 
-def _read_labelme(config: IngestConfig) -> Iterator[SourcePicture | Rejected]:
-    return labelme.read(
-        Path(config.annotations),
-        pictures=_pictures_folder(config),
-        ignore_categories=config.ignore_categories,
-        max_megapixels=config.max_megapixels,
-        max_pictures=config.max_pictures,
+def _dialogue_in_source(dialogue: Dialogue, own: Callable[[str], str]) -> Dialogue:
+    turns = tuple(
+        turn.model_copy(
+            update={
+                "targets": tuple(own(target) for target in turn.targets),
+                "points_at": tuple(own(region_id) for region_id in turn.points_at),
+            }
+        )
+        for turn in dialogue.turns
     )
-
-
-READERS: dict[SourceName, Callable[[IngestConfig], Iterable[SourcePicture | Rejected]]] = {
-    "scenes": _read_scenes,
-    "coco": _read_coco,
-    "labelme": _read_labelme,
-}
-
-
-def _pictures_folder(config: IngestConfig) -> Path | None:
-    if not config.pictures:
-        return None
-    folder = Path(config.pictures)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Set ingest.pictures to the folder of the pictures.")
-    return folder
-
-
-def _store(items: Iterable[SourcePicture | Rejected], folder: Path, paths: Paths, *, max_pictures: int) -> _Tally:
-    """Writes pictures as they come; a picture stored before under another name is rejected."""
-    tally = _Tally()
-    origins: dict[str, str] = {}  # by sha256 of the stored bytes
-    pictures_folder = folder / paths.pictures.name
-    pictures_folder.mkdir()
-    with ExitStack() as tables:
-        pictures = tables.enter_context((folder / paths.picture_table.name).open("w", encoding="utf-8"))
-        regions = tables.enter_context((folder / paths.region_table.name).open("w", encoding="utf-8"))
-        for item in items:
-            if tally.num_pictures == max_pictures:
-                break
-            if isinstance(item, Rejected):
-                tally.rejected.append(item)
-                continue
-            content, suffix = _stored_form(item)
-            sha256 = hashlib.sha256(content).hexdigest()
-            if sha256 in origins:
-                tally.rejected.append(_same_picture(item, origins[sha256]))
-                continue
-            origins[sha256] = item.origin
-            file_name = item.image_id + suffix
-            (pictures_folder / file_name).write_bytes(content)
-            _write_line(pictures, _picture_record(item, file_name, sha256))
-            _write_regions(regions, item, tally)
-    return tally
+    ids = {"dialogue_id": own(dialogue.dialogue_id), "image_id": own(dialogue.image_id)}
+    return dialogue.model_copy(update=ids | {"turns": turns})
 
 
 def _stored_form(picture: SourcePicture) -> tuple[bytes, str]:
@@ -162,7 +212,7 @@ def _same_picture(picture: SourcePicture, earlier_origin: str) -> Rejected:
     return rejection(RejectedPicture, picture.origin, reason)
 
 
-def _picture_record(picture: SourcePicture, file_name: str, sha256: str) -> Picture:
+def _picture_record(picture: SourcePicture, source: str, file_name: str, sha256: str) -> Picture:
     return Picture(
         image_id=picture.image_id,
         file_name=file_name,
@@ -170,6 +220,8 @@ def _picture_record(picture: SourcePicture, file_name: str, sha256: str) -> Pict
         width=picture.pixels.width,
         sha256=sha256,
         origin=picture.origin,
+        source=source,
+        licence=picture.licence,
     )
 
 
@@ -197,24 +249,24 @@ def _write_line(table: TextIO, record: BaseModel) -> None:
     table.write(record.model_dump_json() + "\n")
 
 
-def _refuse_unusable(tally: _Tally, config: IngestConfig, rejected_copy: Path) -> None:
-    source = config.annotations or config.source
+def _refuse_unusable(name: str, tally: _Tally, ingest: IngestConfig, rejected_copy: Path) -> None:
     faults = [item for item in tally.rejected if not isinstance(item, NotAnArea)]
     listed = "".join(f"\n  {item.where}: {item.reason}" for item in faults[:NUM_REASONS_SHOWN])
     if tally.rejected:
         listed += f"\n  All {len(tally.rejected)} are listed in {rejected_copy}."
+    source = getattr(ingest.sources[name], "annotations", name)
     if tally.num_pictures == 0:
         raise DataError(f"{source}: an empty source: no picture could be read.{listed}")
-    if tally.num_masks == 0:
+    if tally.num_masks == tally.num_dialogues == 0:
         raise DataError(
-            f"{source}: a source without masks: {tally.num_pictures} pictures, no usable outline. Needed are "
-            "COCO instances with polygons or run-length codes (boxes alone are not enough), or Labelme files "
+            f"{source}: a source without masks: {tally.num_pictures} pictures, no usable outline, no dialogue. Needed "
+            "are COCO instances with polygons or run-length codes (boxes alone are not enough), or Labelme files "
             f"with polygons, rectangles, circles or bitmaps.{listed}"
         )
-    if tally.rejected_share() > config.max_rejected_share:
+    if tally.rejected_share() > ingest.max_rejected_share:
         pictures, regions = tally.count(RejectedPicture), tally.count(RejectedRegion)
         raise DataError(
             f"{source}: {pictures} of {pictures + tally.num_pictures} pictures and {regions} of "
             f"{regions + tally.num_regions} regions could not be read; ingest.max_rejected_share allows "
-            f"{config.max_rejected_share:.0%}. Correct them, or raise the limit to leave them out.{listed}"
+            f"{ingest.max_rejected_share:.0%}. Correct them, or raise the limit to leave them out.{listed}"
         )

@@ -58,6 +58,10 @@ def write_params(folder: Path, *, preset: str = "tiny", **changes: Any) -> Path:
     return file
 
 
+def coco_source(annotations: Path) -> dict[str, Any]:
+    return {"mine": {"reader": "coco", "annotations": str(annotations)}}
+
+
 def setup(**changes: Any) -> TrainingSetup:
     one_cpu = TrainingSetup(
         is_gpu=False,
@@ -240,8 +244,7 @@ def test_what_is_on_disk_is_not_needed_again(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_large_disk")
 def test_pictures_that_are_not_here_are_unknown_not_zero(tmp_path: Path) -> None:
-    annotations = str(tmp_path / "annotations.json")
-    params = write_params(tmp_path, ingest__source="coco", ingest__annotations=annotations)
+    params = write_params(tmp_path, ingest__sources=coco_source(tmp_path / "annotations.json"))
     found = plan(params, Launch())
     assert found.pictures is None
     assert found.stages[0].effort is None
@@ -253,7 +256,7 @@ def test_pictures_that_are_not_here_are_unknown_not_zero(tmp_path: Path) -> None
 def test_pictures_of_the_users_annotations_are_counted(tmp_path: Path) -> None:
     annotations = tmp_path / "annotations.json"
     annotations.write_text('{"images": [{}, {}, {}]}', "utf-8")
-    settings: dict[str, Any] = {"ingest__source": "coco", "ingest__annotations": str(annotations)}
+    settings: dict[str, Any] = {"ingest__sources": coco_source(annotations)}
     assert plan(write_params(tmp_path, **settings), Launch()).pictures == 3
     annotations.write_text("[]", "utf-8")
     with pytest.raises(ConfigError, match=r"annotations\.json: no COCO file"):

@@ -16,6 +16,7 @@ from miras.dialogue import masks
 from miras.dialogue.records import Rejected
 from miras.errors import DataError
 from miras.sources import coco, labelme
+from miras.sources.limits import ReadLimits
 from miras.sources.mask_files import read_mask_file
 from miras.sources.pictures import open_picture
 from miras.sources.prist import PristRecord, read_prist
@@ -104,7 +105,8 @@ def bad_inputs(shared_data: Path) -> Path:
 
 
 def read_coco(path: Path) -> tuple[list[SourcePicture], list[Rejected]]:
-    items = coco.read(path, pictures=None, ignore_categories=["_background_"], max_megapixels=100, max_pictures=9)
+    source = coco.CocoSource(reader="coco", annotations=str(path))
+    items = coco.read(source, limits=ReadLimits(9, 100, ("_background_",)))
     return parted(list(items))
 
 
@@ -113,7 +115,8 @@ def read_labelme(path: Path, alone: Path) -> tuple[list[SourcePicture], list[Rej
     alone.mkdir()
     for file in (path, path.parent / "2011_000006.jpg"):
         (alone / file.name).write_bytes(file.read_bytes())
-    items = labelme.read(alone, pictures=None, ignore_categories=[], max_megapixels=100, max_pictures=9)
+    source = labelme.LabelmeSource(reader="labelme", annotations=str(alone))
+    items = labelme.read(source, limits=ReadLimits(9, 100, ()))
     return parted(list(items))
 
 

@@ -16,6 +16,7 @@ from miras.dialogue.records import Region, Rejected, Rle
 from miras.errors import DataError
 from miras.sources import coco
 from miras.sources.annotations import RejectedPicture, RejectedRegion
+from miras.sources.limits import ReadLimits
 from miras.sources.records import SourcePicture
 
 HEIGHT, WIDTH = 20, 30
@@ -45,14 +46,11 @@ def write(folder: Path, value: object, *, pictures: str = ".") -> Path:
     return path
 
 
-def read(path: Path, **changes: Any) -> tuple[list[SourcePicture], list[Rejected]]:
-    options = {
-        "pictures": None,
-        "ignore_categories": ["_background_"],
-        "max_megapixels": 1,
-        "max_pictures": 9,
-    }
-    items = list(coco.read(path, **(options | changes)))
+def read(
+    path: Path, *, pictures: Path | None = None, max_megapixels: int = 1
+) -> tuple[list[SourcePicture], list[Rejected]]:
+    source = coco.CocoSource(reader="coco", annotations=str(path), pictures=str(pictures or ""))
+    items = list(coco.read(source, limits=ReadLimits(9, max_megapixels, ("_background_",))))
     rejected = [item for item in items if isinstance(item, Rejected)]
     return [item for item in items if isinstance(item, SourcePicture)], rejected
 

@@ -34,14 +34,11 @@ class Workspace:
         self.paths = Paths(**others | {"ingest": str(folder / "data" / "ingest")})
 
     def run(self, **changes: Any) -> None:
+        coco = {"reader": "coco", "annotations": str(self.folder / "annotations.json")}
         values: dict[str, Any] = {
-            "source": "coco",
-            "annotations": str(self.folder / "annotations.json"),
-            "pictures": "",
+            "sources": {"mine": coco},
             "watched": "miras",
             "max_pictures": 100,
-            "scene_size_px": 128,
-            "seed": 0,
             "max_rejected_share": 0.1,
             "max_megapixels": 1,
             "ignore_categories": [],
@@ -151,7 +148,7 @@ def test_points_and_lines_do_not_count_as_faults(workspace: Workspace) -> None:
     workspace.folder.joinpath("a.json").write_text(
         json.dumps({"imagePath": "a.png", "imageData": None, "shapes": [polygon, point, point]})
     )
-    workspace.run(source="labelme", annotations=str(workspace.folder), max_rejected_share=0.0)
+    workspace.run(sources={"mine": {"reader": "labelme", "annotations": str(workspace.folder)}}, max_rejected_share=0.0)
     assert (len(workspace.regions), len(workspace.rejected())) == (1, 2)
 
 
@@ -164,8 +161,8 @@ def test_too_many_rejected_regions_stop_the_stage_and_are_listed(workspace: Work
     message = str(caught.value)
     assert "1 of 4 regions" in message
     assert "no segmentation" in message
-    assert str(workspace.work / "rejected.jsonl") in message
-    assert len(workspace.rejected(workspace.work / "rejected.jsonl")) == 1
+    assert str(workspace.work / "rejected-mine.jsonl") in message
+    assert len(workspace.rejected(workspace.work / "rejected-mine.jsonl")) == 1
     workspace.run(max_rejected_share=0.25)
     assert len(workspace.regions) == 3
 
@@ -218,26 +215,53 @@ def test_an_interrupted_ingest_leaves_nothing_and_runs_through_afterwards(
 
 def test_a_missing_folder_of_pictures_is_named(workspace: Workspace) -> None:
     workspace.write_coco(("1.png",))
-    with pytest.raises(DataError, match=r"gone: no such folder\. Set ingest\.pictures"):
-        workspace.run(pictures=str(workspace.folder / "gone"))
+    with pytest.raises(DataError, match=r"gone: no such folder\. Set `pictures`"):
+        workspace.run(
+            sources={
+                "mine": {
+                    "reader": "coco",
+                    "annotations": str(workspace.folder / "annotations.json"),
+                    "pictures": str(workspace.folder / "gone"),
+                }
+            }
+        )
 
 
-def test_a_source_of_ones_own_must_name_its_annotations() -> None:
-    values = {
-        "source": "coco",
-        "annotations": "",
-        "pictures": "",
-        "watched": "miras",
-        "max_pictures": 1,
-        "scene_size_px": 64,
-    }
-    values |= {"seed": 0, "max_rejected_share": 0.1, "max_megapixels": 1, "ignore_categories": []}
-    with pytest.raises(ConfigError, match="source coco needs `annotations`"):
-        parse_sections({"ingest": values}, {"ingest": IngestConfig}, source="params.yaml")
+def parse(**source: Any) -> None:
+    values: dict[str, Any] = {"sources": {"mine": source}, "watched": "miras", "max_pictures": 1}
+    values |= {"max_rejected_share": 0.1, "max_megapixels": 1, "ignore_categories": []}
+    parse_sections({"ingest": values}, {"ingest": IngestConfig}, source="params.yaml")
+
+
+def test_mistakes_in_a_source_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"ingest\.sources\.mine\.coco\.annotations"):
+        parse(reader="coco", annotations="")
+    with pytest.raises(ConfigError, match=r"ingest\.sources\.mine.*'cocoa'"):
+        parse(reader="cocoa", annotations="a.json")
+    with pytest.raises(ConfigError, match=r"ingest\.sources\.mine\.coco\.picture: unknown key; did you mean pictures"):
+        parse(reader="coco", annotations="a.json", picture="x")
+
+
+def test_several_sources_keep_their_ids_apart_and_share_equal_pictures(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png", "2.png"))
+    coco = {"reader": "coco", "annotations": str(workspace.folder / "annotations.json")}
+    scenes = {"reader": "scenes", "count": 2, "size_px": 64, "seed": 0}
+    workspace.run(sources={"a": coco, "b": coco, "c": scenes})
+    ids = [picture.image_id for picture in workspace.pictures]
+    assert ids[:4] == ["a-1", "a-2", "b-1", "b-2"]
+    assert [picture.source for picture in workspace.pictures] == ["a", "a", "b", "b", "c", "c"]
+    assert [picture.file_name for picture in workspace.pictures[:4]] == ["a-1.png", "a-2.png", "a-1.png", "a-2.png"]
+    assert len(list(workspace.paths.pictures.iterdir())) == 4
+    regions = workspace.regions
+    assert len({region.region_id for region in regions}) == len(regions)
+    assert all(region.region_id.startswith(region.image_id) for region in regions)
+    known = {region.region_id for region in regions}
+    assert all(region.parent_id in known for region in regions if region.parent_id)
+    assert any(region.parent_id for region in regions)
 
 
 def test_five_rendered_scenes_are_ingested(workspace: Workspace) -> None:
-    workspace.run(source="scenes", annotations="", max_pictures=5, scene_size_px=64)
+    workspace.run(sources={"scenes": {"reader": "scenes", "count": 5, "size_px": 64, "seed": 0}})
     assert len(workspace.pictures) == 5
     assert {(picture.height, picture.width) for picture in workspace.pictures} == {(64, 64)}
     with_regions = {region.image_id for region in workspace.regions}

@@ -17,16 +17,12 @@ from miras.dialogue.records import Region, Rejected, Rle
 from miras.errors import DataError
 from miras.sources import coco, labelme
 from miras.sources.annotations import NotAnArea, RejectedPicture, RejectedRegion
+from miras.sources.limits import ReadLimits
 from miras.sources.records import SourcePicture
 
 HEIGHT, WIDTH = 20, 30
 SQUARE = [[2, 3], [12, 3], [12, 13], [2, 13]]  # 100 px
-OPTIONS: dict[str, Any] = {
-    "pictures": None,
-    "ignore_categories": ["###"],
-    "max_megapixels": 100,
-    "max_pictures": 99,
-}
+LIMITS = ReadLimits(max_pictures=99, max_megapixels=100, ignore_categories=("###",))
 
 
 def shape(kind: str | None = "polygon", points: object = SQUARE, **changes: Any) -> dict[str, Any]:
@@ -45,8 +41,9 @@ def png(image: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def read(folder: Path, **changes: Any) -> tuple[list[SourcePicture], list[Rejected]]:
-    items = list(labelme.read(folder, **(OPTIONS | changes)))
+def read(folder: Path, *, pictures: Path | None = None) -> tuple[list[SourcePicture], list[Rejected]]:
+    source = labelme.LabelmeSource(reader="labelme", annotations=str(folder), pictures=str(pictures or ""))
+    items = list(labelme.read(source, limits=LIMITS))
     rejected = [item for item in items if isinstance(item, Rejected)]
     return [item for item in items if isinstance(item, SourcePicture)], rejected
 
@@ -207,15 +204,16 @@ def test_subfolders_are_searched_and_names_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["gone", "empty"])
 def test_a_folder_without_files_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"ingest\.annotations"):
+    with pytest.raises(DataError, match="Set `annotations`"):
         read(tmp_path / name)
 
 
 def test_the_instance_example_equals_upstreams_own_conversion(shared_data: Path) -> None:
     example = shared_data / "labelme" / "labelme_examples" / "instance_segmentation"
     ours = {picture.image_id: picture for picture in read(example / "data_annotated")[0]}
-    options = OPTIONS | {"pictures": example / "data_annotated"}
-    converted = coco.read(example / "data_dataset_coco" / "annotations.json", **options)
+    annotations = str(example / "data_dataset_coco" / "annotations.json")
+    source = coco.CocoSource(reader="coco", annotations=annotations, pictures=str(example / "data_annotated"))
+    converted = coco.read(source, limits=LIMITS)
     compared = 0
     for picture in converted:
         assert isinstance(picture, SourcePicture)
