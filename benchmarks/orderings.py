@@ -93,9 +93,12 @@ COMPARISONS = {
             "network.dual_encoder": False,
             "network.region_alignment": "off",
             "stage1.mixture": {"semantic": 2, "referring": 3, "mrseg": 5},
-            "stage2.mixture": {"semantic": 1, "referring": 2, "mrseg": 7},
+            "stage2.mixture": {"referring": 1, "mrseg": 9},
             "stage1.steps": 1200,
-            "stage2.steps": 1200,
+            "stage2.steps": 1500,
+            "stage2.dialogues_per_row": 6,
+            "stage2.learning_rate": 0.0015,
+            "stage2.flat_share": 0.4,
         },
     ),
     "networks": Comparison(
@@ -177,13 +180,13 @@ def sections(data: str, settings: Settings, *, output: Path) -> dict[str, Any]:
 def run_arm(request: dict[str, Any]) -> None:
     """In a process of its own: one stage, or the questions to a trained network."""
     from miras import stages
-    from miras.sources import stage as ingest
+    from miras.sources import readers
 
     work = Path(request["work"])
     work.mkdir(parents=True, exist_ok=True)
     found = sections(request["data"], request["settings"], output=Path(request.get("output", WORKSPACE)))
     if request["data"] == "lettered":
-        ingest.READERS["scenes"] = lettered.read
+        readers.READERS["scenes"] = lettered.read
     if request["stage"] == "ask":
         ask(found, request["sets"], Path(request["output"]))
         return

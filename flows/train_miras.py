@@ -14,19 +14,15 @@ import sys
 from collections.abc import Sequence
 
 from prefect import flow, runtime
-from prefect.states import State
 
-from miras.errors import MirasError
 from tasks import environment, params
-from tasks.graph import stages_until
+from tasks.flow import run_as_command, run_stages
 from tasks.lock import workspace_lock
 from tasks.pipeline_run import PipelineRun
-from tasks.prefect_api import api_for_run, quiet_console
 from tasks.preset import apply as apply_preset
-from tasks.stage import StageFailedError, run_stage, say
+from tasks.stage import say
 from tasks.storage import push_outputs
 from tasks.summary import publish_summary, summary_text
-from tasks.sync import send_or_say
 
 
 @flow(name="train-miras", persist_result=False)
@@ -50,14 +46,7 @@ def train_miras(until_stage: str | None = None, preset: str | None = None, push:
             apply_preset(preset)
         settings = params.load()
         pipeline = PipelineRun.of_flow(f"train-miras {runtime.flow_run.name}")
-        done: dict[str, State[str]] = {}
-        try:
-            for node in stages_until(until_stage):
-                parents = [done[parent] for parent in node.parents]
-                done[node.name] = run_stage(node.name, pipeline=pipeline, wait_for=parents, return_state=True)
-                done[node.name].result()  # a failed stage ends the flow here
-        finally:
-            send_or_say()
+        done = run_stages(until_stage, pipeline)
         if push:
             push_outputs()
         is_evaluated = "evaluate" in done
@@ -73,22 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", help="put presets/NAME.yaml in the place of params.yaml first")
     parser.add_argument("--push", action="store_true", help="push the outputs to the DVC remote")
     options = parser.parse_args(arguments)
-    environment.prepare()
-    quiet_console()
-    try:
-        with api_for_run():
-            train_miras(options.until_stage, options.preset, options.push)
-    except StageFailedError as error:
-        say(str(error) if not error.is_shown else f"\nStopped at {error.stage}: see the message above.")
-        say("Finished stages are kept; the same command goes on from there.")
-        return 1
-    except MirasError as error:
-        say(str(error))
-        return 1
-    except KeyboardInterrupt:
-        say("\nInterrupted. Finished stages are kept; the same command goes on from there.")
-        return 130
-    return 0
+    return run_as_command(lambda: train_miras(options.until_stage, options.preset, options.push))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from miras.errors import MirasError
+
+if TYPE_CHECKING:
+    from miras.paths import Paths
 
 app = typer.Typer(
     help="miras: pixel-level reasoning segmentation. `make run` does the whole pipeline; these commands help.",
@@ -84,12 +87,8 @@ def export(
     ),
 ) -> None:
     """Write a trained model as one directory for transformers and `Miras.from_pretrained`, checked after writing."""
-    from miras.config import parse_sections, read_yaml
-    from miras.paths import Paths
-
     if weights is None or backbones is None:
-        values = {name: section for name, section in read_yaml(params).items() if name == "paths"}
-        paths = parse_sections(values, {"paths": Paths}, source=str(params))["paths"]
+        paths = _paths(params)
         weights, backbones = weights or Path(paths.stage2), backbones or Path(paths.backbones)
     with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
         from miras.export import export  # takes seconds: after what can be wrong at once
@@ -99,6 +98,34 @@ def export(
         f"{written.folder}: {written.num_bytes / 1e6:,.0f} MB. Opened again and compared with {weights}: largest "
         f"difference {written.text_difference:.1e} of text logits, {written.mask_difference:.1e} of mask logits."
     )
+
+
+@app.command("export-data")
+def export_data(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="hf, coco, prist or mrseg.")],
+    into: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test. Without it: all three.")] = None,
+    params: Params = PARAMS,
+) -> None:
+    """Write the finished data set for Hugging Face `datasets`, as COCO instances, or in PRIST's or MRSeg's own form."""
+    from miras.card.exports import export
+
+    done = export(_paths(params), form, into, split=split)
+    print(f"{done.folder}: {done.pictures:,} pictures, {done.regions:,} masks, {done.dialogues:,} dialogues.")
+    for kind, count in done.left_out.items():
+        print(f"  left out, {form} has no place for them: {count:,} dialogues of kind {kind}")
+    if done.rejected:
+        print(f"  rejected: {done.rejected:,} records, each with its reason in {done.folder / 'rejected.jsonl'}")
+
+
+def _paths(params: Path) -> Paths:
+    """The section `paths` of a parameter file."""
+    from miras.config import parse_sections, read_yaml
+    from miras.paths import Paths
+
+    values = {name: section for name, section in read_yaml(params).items() if name == "paths"}
+    paths: Paths = parse_sections(values, {"paths": Paths}, source=str(params))["paths"]
+    return paths
 
 
 if __name__ == "__main__":

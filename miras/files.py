@@ -41,6 +41,19 @@ def _is_full(error: Exception) -> bool:
     return any(words in str(error) for words in ("No space left on device", "Disk quota exceeded", "unexpected pos"))
 
 
+def count_lines(path: Path) -> int:
+    """Records of a JSONL file.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    try:
+        with path.open("rb") as lines:
+            return sum(1 for _ in lines)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; run the stage that makes it (`dvc repro`).") from None
+
+
 @contextmanager
 def finished_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill; it takes the place of `path` when the block ends well, else it is removed."""

@@ -22,6 +22,8 @@ class Paths(Section):
     """The checks' reports as HTML."""
     split: str
     """Dialogues of each split."""
+    card: str
+    """The data set card with statistics and figures, for people."""
     backbones: str
     """Pinned or mini-trained public weights."""
     features: str
@@ -61,6 +63,11 @@ class Paths(Section):
     def source_dialogues(self) -> Path:
         """JSONL of `Dialogue` that the sources came with."""
         return Path(self.ingest) / "dialogues.jsonl"
+
+    @property
+    def source_originals(self) -> Path:
+        """JSONL of `Original`: source records of those dialogues whose export needs them."""
+        return Path(self.ingest) / "originals.jsonl"
 
     @property
     def generated_dialogues(self) -> Path:

@@ -19,8 +19,10 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "ingest": Stage("miras.sources.stage:run", ("ingest",)),
     "generate": Stage("miras.generate.stage:run", ("generate",)),
+    "annotate": Stage("miras.annotate.stage:run", ("annotate",)),
     "check": Stage("miras.quality.stage:run", ("check",)),
     "split": Stage("miras.quality.split:run", ("split",)),
+    "card": Stage("miras.card.stage:run", ("card", "generate", "annotate", "check", "split")),
     "backbones": Stage("miras.model.backbones:run", ("backbones",)),
     "features": Stage("miras.model.features:run", ("features",)),
     "stage1": Stage("miras.train.stage:run_stage1", ("network", "stage1")),

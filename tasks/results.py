@@ -30,8 +30,17 @@ RESULTS: dict[str, Callable[[Paths], Results]] = {
         artifacts=(p.rejected_table,), counted=(p.picture_table, p.region_table, p.rejected_table)
     ),
     "generate": lambda p: Results(counted=(p.generated_dialogues,)),
+    "annotate": lambda p: Results(
+        (Path(p.annotate) / "agreement.json",),
+        (Path(p.annotate) / "corrections.jsonl",),
+        (Path(p.annotate) / "rejected.jsonl",),
+    ),
     "check": lambda p: Results((p.check_summary,), (p.quarantine, Path(p.data_docs))),
     "split": lambda p: Results((p.split_summary,)),
+    "card": lambda p: Results(
+        (Path(p.card) / "statistics.json",),
+        (Path(p.card) / "README.md", Path(p.card) / "gallery.html", Path(p.card) / "figures"),
+    ),
     "backbones": lambda p: Results((Path(p.backbones) / "summary.json",)),
     "features": lambda p: Results((Path(p.features) / "summary.json",)),
     "stage1": lambda p: Results((Path(p.stage1) / "summary.json",), (Path(p.stage1) / "metrics.jsonl",)),

@@ -50,6 +50,19 @@ class Picture(Frozen):
     """Which of `ingest.sources` it was read from."""
     licence: str = ""
     """Name or address of its licence, where the source states one."""
+    absent: tuple[str, ...] = ()
+    """Class names that the source states to be nowhere in it, checked by people."""
+    is_exhaustive: bool = True
+    """Whether a class of the source that is not annotated here is not here."""
+
+
+class Relation(Frozen):
+    """How a region stands to another one of its picture, as the source states it."""
+
+    predicate: str
+    """In lower case: "on", "wearing", "to the left of"."""
+    object_id: str
+    """Region id of the other one."""
 
 
 class Region(Frozen):
@@ -68,6 +81,8 @@ class Region(Frozen):
     """What the source states besides the class, such as {"colour": "red"} or {"text": "EXIT"}."""
     parent_id: str | None = None
     """Region this one is part of."""
+    relations: tuple[Relation, ...] = ()
+    """How it stands to other regions, where the source says so."""
 
 
 class Turn(Frozen):

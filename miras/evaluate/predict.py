@@ -174,4 +174,5 @@ def _prediction(step: Pass, question: Question, response: Response, held_out: He
         targets=held_out.target_phrases(turn),
         target=held_out.target_mask(turn),
         seconds=round(response.seconds, 4),
+        is_cut=response.is_cut,
     )

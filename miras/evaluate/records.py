@@ -45,6 +45,8 @@ class Prediction(Frozen):
     """Union of the targets' masks; None: no target, or a target without mask (then it is not scored)."""
     seconds: float
     """Wall time of the answer."""
+    is_cut: bool = False
+    """Whether the answer was cut off at the longest length allowed."""
 
     @property
     def key(self) -> tuple[str, str, str, str, int]:

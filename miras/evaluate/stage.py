@@ -66,6 +66,9 @@ def evaluate_models(models: Models, *, held_out: HeldOutSet, paths: Paths, work:
     """
     journal = open_journal(work / "predictions.jsonl", fingerprint=fingerprint(paths, config))
     predictions = predict_all(models, held_out=held_out, journal=journal, batch_size=config.batch_size)
+    cut = sum(prediction.is_cut for prediction in predictions)
+    if cut:
+        log.warning("answers cut off at the longest length allowed: %d of %d", cut, len(predictions))
     predictions += predict_baselines(held_out, seed=config.seed)
     scored = score_masks(predictions)
     if not scored:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from miras.generate.knowledge import USES, all_known, fits
-from miras.generate.view import Extreme, Relation, Thing, View, extreme_of, stands
+from miras.generate.phrases import may_have_colour
+from miras.generate.view import Extreme, Relation, Thing, View, extreme_of, may_be_called, stands
 
 ClueKind = Literal["category", "use", "colour", "text", "extreme", "relation", "part"]
 CLUE_KINDS: tuple[ClueKind, ...] = get_args(ClueKind)
@@ -37,13 +38,15 @@ def narrow(view: View, things: Sequence[Thing], clue: Clue) -> list[Thing] | Non
     """
     match clue.kind:
         case "category":
-            return [thing for thing in things if thing.category == clue.value]
+            return (
+                [thing for thing in things if thing.category == clue.value] if _is_clear(things, clue.value) else None
+            )
         case "use":
             known = all_known(thing.category for thing in things)
             return [thing for thing in things if fits(_USES[clue.value], thing.category)] if known else None
         case "colour":
-            stated = all(thing.colour for thing in things)
-            return [thing for thing in things if thing.colour == clue.value] if stated else None
+            left = [thing for thing in things if may_have_colour(thing, clue.value)]
+            return left if all(thing.colour == clue.value for thing in left) else None
         case "text":
             return [thing for thing in things if thing.text == clue.value]
         case "extreme":
@@ -53,6 +56,11 @@ def narrow(view: View, things: Sequence[Thing], clue: Clue) -> list[Thing] | Non
             return _related(view, things, clue)
         case "part":
             return [part for thing in things for part in thing.parts if part.category == clue.value]
+
+
+def _is_clear(things: Sequence[Thing], noun: str) -> bool:
+    """Whether nothing of another class may be called so, too (a teddy bear beside a bear)."""
+    return all(thing.category == noun or not may_be_called(thing.category, noun) for thing in things)
 
 
 def _related(view: View, things: Sequence[Thing], clue: Clue) -> list[Thing] | None:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from miras.config import Section
+from miras.llm.config import ModelConfig
 
 Wording = Literal["train", "held_out"]
 
@@ -14,8 +15,14 @@ Wording = Literal["train", "held_out"]
 class GenerateConfig(Section):
     """How dialogues are written."""
 
-    teacher: Literal["annotated"]
-    """annotated: from regions, parts and relations alone, without any language model."""
+    teacher: Literal["annotated", "model"]
+    """Who writes the PRIST dialogues. annotated: from regions, parts and relations alone, without any language model;
+    model: the language model below, which looks at the picture (and asks people to draw what has no mask). All other
+    dialogues are always made from the regions."""
+    model: ModelConfig | None
+    """The language model of teacher `model`; where and how it is asked stands in infra/teacher.yaml."""
+    polish: bool
+    """Whether that model also puts the MRSeg questions into better words, kept where it finds the meaning unchanged."""
     dialogues_per_picture: int = Field(ge=0)
     """PRIST dialogues, at most; fewer where a picture has too few things that can be told apart."""
     queries_per_picture: int = Field(ge=0)
@@ -33,6 +40,12 @@ class GenerateConfig(Section):
     """Of a PRIST dialogue; the paper's have 3 to 7."""
     seed: int = 0
     """Another seed gives other wording and other targets; pictures do not influence each other."""
+
+    @model_validator(mode="after")
+    def _model_is_there_when_asked(self) -> GenerateConfig:
+        if (self.teacher == "model" or self.polish) != (self.model is not None):
+            raise ValueError("teacher model, and polish, need `model`; without both model is null")
+        return self
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> GenerateConfig:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from miras.generate.language import is_plural, is_uncounted, plural
-from miras.generate.phrases import descriptions
-from miras.generate.speech import plain_name
-from miras.generate.view import Thing, View
+from miras.generate.phrases import descriptions, may_have_colour
+from miras.generate.view import Thing, View, may_be_called, names_a_side
 
 _MOST_NAMES = 5  # of a thing, besides its phrase
 
@@ -19,12 +18,13 @@ class Facts:
 
     Args:
         view: the picture.
-        classes: the data set's classes of objects.
+        classes: classes of objects that are absent where no thing shows them; see `absent_classes`.
         parts: class -> names of parts that the data set has on it.
     """
 
     def __init__(self, view: View, classes: Sequence[str], parts: Mapping[str, frozenset[str]]) -> None:
         self.view = view
+        self.things = {thing.region_id: thing for thing in view.things}
         self.targets = {thing.region_id: thing for thing in view.things if view.is_target(thing)}
         self.objects = [thing for thing in view.objects if thing.category]
         self.of_class: dict[str, list[Thing]] = defaultdict(list)
@@ -57,8 +57,14 @@ class Facts:
         group = self.of_class[noun]
         if len(group) != 2 or not self.are_targets(group) or not are_single_objects(group):
             return []
+        if len(self.view.called(noun)) > 2:
+            return []
         words = f" {noun} ", f" {plural(noun)} "
         return [] if any(word in f" {other} " for other in self.of_class if other != noun for word in words) else group
+
+    def are_all(self, noun: str) -> bool:
+        """Whether the things of a class are all that may be called so: neither a group of them nor a kind of them."""
+        return len(self.view.called(noun)) == len(self.of_class[noun])
 
     def missing_parts(self, thing: Thing) -> list[str]:
         """Names of parts that no thing of its class has anywhere in the data set."""
@@ -68,20 +74,45 @@ class Facts:
 
 def are_single_objects(group: Sequence[Thing]) -> bool:
     """Whether "the other one" can be said of them: of mugs, but neither of grass nor of wheels nor of parts."""
-    noun = group[0].category
-    return not is_plural(noun) and not is_uncounted(noun) and all(thing.whole is None for thing in group)
+    return all(thing.whole is None and is_one_of_a_count(thing) for thing in group)
+
+
+def is_one_of_a_count(thing: Thing) -> bool:
+    """Whether "there is one" can be said of it: one mug, but neither grass nor shoes nor all cars in one mask."""
+    noun = thing.category
+    return not (thing.is_class or thing.is_group or is_plural(noun) or is_uncounted(noun))
+
+
+def is_single_part(view: View, noun: str) -> bool:
+    """Whether nobody would say "all" or count them: a car has one front left light, and one hood."""
+    return names_a_side(noun) or (view.own_sides and len(view.called(noun)) < 2)
 
 
 def absent_classes(view: View, classes: Iterable[str]) -> set[str]:
-    """Those of the classes that the picture does not show, not even as a part."""
-    return set(classes) - {thing.category for thing in view.things}
+    """Those of the classes that nothing in the picture may be called by, not even a part.
+
+    The classes must be such that the picture would show a region of each that is there: those of its own source, if
+    that outlines all of them, or those that the source states to be absent (`Picture.absent`).
+    """
+    shown = {name for thing in view.things for name in (thing.category, thing.class_name)}
+    groups = [name for name in shown if name.startswith("group of ")]
+    return {
+        name
+        for name in classes
+        if name not in shown
+        and not name.startswith("group of ")
+        and not any(may_be_called(other, name) for other in (*groups, *(kind for kind in shown if kind.endswith(name))))
+    }
 
 
 def absent_in_colour(view: View) -> list[str]:
     """Classes of objects in a colour that no object of the class has ("blue mug"), sorted; only known colours tell."""
-    classes = {thing.category for thing in view.objects}
-    coloured = {f"{colour} {category}" for colour in known_colours(view) for category in classes}
-    return sorted(coloured - {plain_name(thing) for thing in view.objects})
+    return sorted(
+        f"{colour} {category}"
+        for colour in known_colours(view)
+        for category in {thing.category for thing in view.objects}
+        if not any(may_have_colour(thing, colour) for thing in view.called(category))
+    )
 
 
 def known_colours(view: View) -> set[str]:

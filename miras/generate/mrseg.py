@@ -1,6 +1,6 @@
 """MRSeg dialogues: several masks in a row, and questions that speak of earlier ones (SegLLM, section 4.1 and A.5).
 
-Three kinds, told by their ids:
+Five kinds, told by their ids:
 
 - `<image_id>-mrseg-<n>`: 2 to 6 turns. Direct questions, questions for what stands in a relation to an earlier
   target, for its parts, for all of a class, for the other one of two, for the same one again, and for what is not
@@ -8,8 +8,10 @@ Three kinds, told by their ids:
 - `<image_id>-hard-other-<n>`: one turn in which the person points at one of two things of a class and asks for
   the other one. Both ways round the question reads the same, so that the mask alone can tell.
 - `<image_id>-hard-same-<n>`: the same with "this one": the answer is the mask that was given.
-
-Interactional and attribute questions of the paper are not made here.
+- `<image_id>-interactional-<n>`: 2 turns, for a thing and for what it wears, holds, stands on ..., where the source
+  states how things stand to each other (Visual Genome).
+- `<image_id>-attribute-<n>`: one turn, for the one thing of its class with an attribute that the source states, or for
+  the one thing that fits a definition; of kind "referring", as it speaks of no mask.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from miras.generate import wording_mrseg as forms
 from miras.generate.config import Wording
 from miras.generate.facts import Facts, are_single_objects
 from miras.generate.speech import say
+from miras.generate.stated import attribute_turns, interactional_turns
 from miras.generate.turns import DialogueWriter, make_turn
 from miras.generate.view import Thing, View
 from miras.generate.wording import Forms
@@ -40,17 +43,19 @@ def mrseg_dialogues(
     parts: Mapping[str, frozenset[str]],
     wording: Wording,
 ) -> list[Dialogue]:
-    """Dialogues of kind "mrseg" about one picture; a poor picture allows fewer than asked for.
+    """Dialogues of kind "mrseg", and attribute questions, about one picture; a poor one allows fewer than asked for.
 
     Args:
         view: the picture.
         image_id: its id.
         dice: chooses.
-        count: dialogues of several turns; every one has at least one question about an earlier mask.
+        count: dialogues of several turns; every one has at least one question about an earlier mask. Where it is not
+            0, up to four interactional dialogues and two with attributes come on top of it.
         pairs: groups of things of one class that are asked about with "the other one" and "this one". Two of a
             class give two hard-other, two hard-same and two dialogues of two turns; more of a class give two
             hard-same.
-        classes: the data set's classes of objects, for questions about what is not there.
+        classes: classes of objects that are absent where the picture shows none, for questions about what is not
+            there (`facts.absent_classes` says which ones may be given).
         parts: class -> names of parts that the data set has on it, for the same; a class without an entry is not
             said to lack any part.
         wording: the set of sentences.
@@ -74,16 +79,18 @@ def mrseg_dialogues(
             others += _hard_turns(words.other, {first: second, second: first}, dice)
             written.append(DialogueWriter(facts, words, dice).write_pair(first, by_phrase=True))
             written.append(DialogueWriter(facts, words, dice).write_pair(second, by_phrase=False))
-    dialogues: dict[str, list[tuple[Turn, ...]]] = {
+    dialogues: dict[str, Sequence[tuple[Turn, ...]]] = {
         "mrseg": written,
         "hard-other": [(turn,) for turn in others],
         "hard-same": [(turn,) for turn in same],
+        "interactional": interactional_turns(facts, words, dice) if count else [],
+        "attribute": attribute_turns(facts, words, dice) if count else [],
     }
     return [
         Dialogue.model_construct(
             dialogue_id=f"{image_id}-{name}-{index}",
             image_id=image_id,
-            kind="mrseg",
+            kind="referring" if name == "attribute" else "mrseg",
             focus=_last_target(facts, turns).phrase,
             turns=turns,
         )

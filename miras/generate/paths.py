@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from miras.generate import wording
+from miras.generate import wording, wording_cases
 from miras.generate.clues import Clue
 from miras.generate.knowledge import PART_USES, USES
-from miras.generate.language import is_plural, listed, number, plural, with_article
-from miras.generate.speech import ask, group, inventory, plain_name, pronouns, say
+from miras.generate.language import is_plural, is_uncounted, listed, number, plural, with_article
+from miras.generate.phrases import IN_PICTURE, tells_place
+from miras.generate.speech import agreeing, ask, group, inventory, plain_name, pronouns, relation_words, say
 from miras.generate.tree import Node
 from miras.generate.view import (
     RELATIONS,
@@ -20,6 +21,9 @@ from miras.generate.view import (
     Thing,
     View,
     extreme_of,
+    has_own_side,
+    is_person,
+    names_a_side,
     place,
     place_in_whole,
     stands,
@@ -31,6 +35,11 @@ _LINK_SHARE = 0.3  # of the later questions begin with "And", "Now", ...
 _PART_BY_USE_SHARE = 0.65  # of the questions for a part of known use; the others name the part
 
 QuestionAnswer = tuple[str, str]
+
+
+def own_parts(thing: Thing) -> list[Thing]:
+    """Those that the source names; a person in a car is no part of it."""
+    return [part for part in thing.parts if not part.inferred]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +119,14 @@ class PathWriter:
     def _on_object(self, thing: Thing) -> list[_Filler]:
         told = {node.clue.kind for node in self._chain if node.clue is not None}
         fillers = []
+        parts = own_parts(thing)
+        if is_plural(thing.category) or is_person(thing.category):  # these questions say "it"
+            return [_Filler(lambda: self._place(thing), is_place=True)]
         if thing.colour and "colour" not in told:
             fillers.append(_Filler(lambda: self._colour(thing), names_subject=False))
         if thing.text and "text" not in told:
             fillers.append(_Filler(lambda: self._text(thing), names_subject=False))
-        if len(thing.parts) > 1:
+        if len(parts) > 1:
             fillers.append(_Filler(lambda: self._parts(thing), names_subject=False))
         if self._size(thing):
             fillers.append(_Filler(lambda: self._compare_size(thing)))
@@ -123,7 +135,8 @@ class PathWriter:
         return [*fillers, _Filler(lambda: self._place(thing), is_place=True)]
 
     def _on_part(self, part: Thing) -> list[_Filler]:
-        fillers = [_Filler(lambda: self._side(part))]
+        fillers = [] if self._side_of_whole(part) is None else [_Filler(lambda: self._side(part))]
+        fillers.append(_Filler(lambda: self._place(part), is_place=True))
         if self._part_clauses(part):
             fillers.append(_Filler(lambda: self._purpose(part)))
         return fillers
@@ -155,8 +168,10 @@ class PathWriter:
         words = {"noun": noun, "noun_a": with_article(noun), "nouns": plural(noun)}
         if len(things) > 1:
             questions = wording.NOUN_SEVERAL if opening else wording.WHICH_CATEGORY_SEVERAL
-            return self._several(wording.SEVERAL_ANSWERS, things, self._ask(questions, **words))
-        questions = wording.NOUN_ONE if opening else wording.WHICH_CATEGORY_ONE
+            return self._several(wording_cases.NOUN_SEVERAL_ANSWERS, things, self._ask(questions, **words))
+        questions = agreeing(wording.NOUN_ONE if opening else wording.WHICH_CATEGORY_ONE, noun)
+        if is_uncounted(noun):
+            questions = tuple(form for form in questions if "{noun_a}" not in form)
         return self._ask(questions, **words), self._one(wording.NOUN_ONE_ANSWERS, things[0])
 
     def _telling(self, before: list[Thing], left: list[Thing], clue: Clue) -> QuestionAnswer:
@@ -179,7 +194,7 @@ class PathWriter:
             table = wording.EXTREME_OF_TWO if len(before) == 2 else wording.EXTREME_OF_MANY
             return wording.WHICH_EXTREME, {"extreme": self._dice.choice(table[cast(Extreme, clue.value)])}
         anchor = next(thing for thing in self._view.things if thing.region_id == clue.anchor)
-        relation = self._dice.choice(wording.RELATIONS_IN_WORDS[cast(Relation, clue.value)])
+        relation = self._dice.choice(relation_words(self._view, cast(Relation, clue.value), anchor, *left))
         forms = wording.WHICH_RELATED_ONE if one else wording.WHICH_RELATED_SEVERAL
         return forms, {"relation": relation, "anchor": anchor.phrase}
 
@@ -188,16 +203,34 @@ class PathWriter:
         assert whole is not None
         if len(parts) > 1:
             words = {"nouns": plural(part.category), "whole": whole.category}
-            return self._several(wording.SEVERAL_ANSWERS, parts, self._ask(wording.PARTS_SEVERAL, **words))
+            questions = wording_cases.INSIDE_SEVERAL if part.inferred else wording.PARTS_SEVERAL
+            questions = agreeing(questions, whole.category)
+            return self._several(wording_cases.NOUN_SEVERAL_ANSWERS, parts, self._ask(questions, **words))
         words = {"noun": whole.category, "part": part.category, "part_a": with_article(part.category)}
         clauses = self._part_clauses(part)
         if clauses and self._dice.random() < _PART_BY_USE_SHARE:
             words["clause"] = self._dice.choice(clauses)
             self._asked_clauses.add(words["clause"])
-            answers = wording.PART_BY_USE_ANSWERS
-            return self._ask(wording.PART_BY_USE, **words), self._one(answers, part, **words)
-        questions = self._ask(wording.PART_BY_NAME, **words, **pronouns(part))
-        return questions, self._one(wording.PART_BY_NAME_ANSWERS, part, **words)
+            answers = self._sayable(wording.PART_BY_USE_ANSWERS, part)
+            return self._ask(agreeing(wording.PART_BY_USE, whole.category), **words), self._one(answers, part, **words)
+        questions = agreeing(wording_cases.INSIDE_BY_NAME if part.inferred else wording.PART_BY_NAME, whole.category)
+        if is_uncounted(part.category):
+            questions = tuple(form for form in questions if "{part_a}" not in form) or questions
+        answers = self._sayable(wording.PART_BY_NAME_ANSWERS, part)
+        return self._ask(questions, **words, **pronouns(part)), self._one(answers, part, **words)
+
+    def _sayable(self, answers: wording.Forms, part: Thing) -> wording.Forms:
+        """The answers without those that name a side of the whole, where that is not to be said."""
+        if self._side_of_whole(part) is not None:
+            return answers
+        return tuple(form for form in answers if "{side}" not in form)
+
+    def _side_of_whole(self, part: Thing) -> str | None:
+        """Where on its whole a part is; None where a left or right would be taken for the whole's own."""
+        assert part.whole is not None
+        side = place_in_whole(part)
+        has_sides = self._view.own_sides or any(has_own_side(sibling) for sibling in part.whole.parts)
+        return None if has_sides and names_a_side(side) else side
 
     def _part_clauses(self, part: Thing) -> list[str]:
         """What the part is for, as far as it has not been asked yet."""
@@ -226,17 +259,16 @@ class PathWriter:
         )
 
     def _parts(self, thing: Thing) -> QuestionAnswer:
-        names = list(dict.fromkeys(part.category for part in thing.parts))
-        counted_parts = [
-            plural(name) if sum(part.category == name for part in thing.parts) > 1 else name for name in names
-        ]
+        parts = own_parts(thing)
+        names = list(dict.fromkeys(part.category for part in parts))
+        counted_parts = [plural(name) if sum(part.category == name for part in parts) > 1 else name for name in names]
         return self._ask(wording.PARTS_QUESTIONS), self._one(
             wording.PARTS_ANSWERS, thing, name=thing.category, parts=listed(counted_parts[:6])
         )
 
     def _size(self, thing: Thing) -> str:
         """large or small where the thing is clearly the largest or smallest object, else ""."""
-        if len(self._view.objects) < 3:
+        if len(self._view.objects) < 3 or any(each.is_class or each.is_group for each in self._view.objects):
             return ""
         sizes: tuple[Extreme, Extreme] = ("large", "small")
         return next((size for size in sizes if extreme_of(self._view, self._view.objects, size) is thing), "")
@@ -253,7 +285,13 @@ class PathWriter:
 
     def _clear_relation(self, thing: Thing) -> tuple[Relation, Thing] | None:
         """One of the relations in which a thing clearly stands to another object that has a phrase."""
-        others = [other for other in self._view.objects if other is not thing and other.phrase]
+        others = [
+            other
+            for other in self._view.objects
+            if other is not thing
+            and other.phrase
+            and not (other.category == thing.category and tells_place(other.phrase))
+        ]
         for other in self._dice.sample(others, min(2, len(others))):
             clear = [relation for relation in RELATIONS if stands(self._view, thing, relation, other)]
             if clear:
@@ -261,9 +299,12 @@ class PathWriter:
         return None
 
     def _side_of(self, thing: Thing, relation: Relation, anchor: Thing) -> QuestionAnswer:
-        across = relation in ("left", "right")
-        questions = wording.ACROSS_QUESTIONS if across else wording.DOWN_QUESTIONS
-        words = self._dice.choice(wording.RELATIONS_IN_WORDS[relation])
+        forms = relation_words(self._view, relation, thing, anchor)
+        questions = wording.DOWN_QUESTIONS
+        if relation in ("left", "right"):
+            in_picture = forms is wording_cases.RELATIONS_IN_PICTURE[relation]
+            questions = wording_cases.ACROSS_IN_PICTURE_QUESTIONS if in_picture else wording.ACROSS_QUESTIONS
+        words = self._dice.choice(forms)
         question = self._ask(questions, anchor=anchor.phrase)
         return question, self._one(wording.SIDE_OF_ANSWERS, thing, anchor=anchor.phrase, relation=words)
 
@@ -288,13 +329,16 @@ class PathWriter:
         link = self._turn > 0 and self._dice.random() < _LINK_SHARE
         return ask(self._dice, forms, link=self._dice.choice(wording.LINKS) if link else "", **slots)
 
-    def _one(self, forms: Sequence[str], thing: Thing, **slots: str) -> str:
+    def _one(self, forms: wording.Forms, thing: Thing, **slots: str) -> str:
         """An answer about one thing; the last one before the request always names it in full."""
         slots.setdefault("name", thing.phrase or plain_name(thing))
-        slots.setdefault("place", place(self._view, thing))
+        where = place(self._view, thing)
+        is_said = slots["name"].endswith(IN_PICTURE)
+        slots.setdefault("place", where.removesuffix(" of the picture") if is_said else where)
         if thing.whole is not None:
             slots.setdefault("side", place_in_whole(thing))
-        return say(self._dice, forms, **slots, is_are="are" if is_plural(thing.category) else "is")
+        is_are = "are" if is_plural(thing.category) else "is"
+        return say(self._dice, agreeing(forms, thing.category), **slots, is_are=is_are)
 
     def _several(self, forms: Sequence[str], things: Sequence[Thing], question: str) -> QuestionAnswer:
         """The question with an answer that lists things, and counts them where the question does."""

@@ -9,12 +9,12 @@ from hashlib import blake2b
 from miras.dialogue.records import TARGET_SLOT, Dialogue, DialogueKind, Turn
 from miras.generate import wording
 from miras.generate import wording_queries as forms
-from miras.generate.facts import absent_classes, absent_in_colour, known_colours
+from miras.generate.facts import absent_classes, absent_in_colour, is_one_of_a_count, is_single_part, known_colours
 from miras.generate.knowledge import PART_USES, all_known, fits, uses_of
-from miras.generate.language import is_plural, listed, number, plural, sentence, with_article
-from miras.generate.phrases import descriptions
-from miras.generate.speech import inventory, say
-from miras.generate.view import RELATIONS, Relation, Thing, View, nearest, place, stands
+from miras.generate.language import is_plural, is_uncounted, listed, number, plural, sentence, with_article
+from miras.generate.phrases import IN_PICTURE, descriptions, may_have_colour, tells_place
+from miras.generate.speech import agreeing, inventory, relation_words, say
+from miras.generate.view import RELATIONS, Relation, Thing, View, has_own_side, is_person, nearest, place, stands
 
 _PATTERN: tuple[DialogueKind, ...] = (
     "referring",
@@ -44,7 +44,8 @@ def one_turn_dialogues(
         view: the picture.
         image_id: its id.
         count: how many are wanted; a poor picture allows fewer.
-        classes: the data set's classes of objects, for questions about what is not there.
+        classes: classes of objects that are absent where the picture shows none, for questions about what is not
+            there (`facts.absent_classes` says which ones may be given).
         dice: chooses.
     """
     writer = _QueryWriter(view, image_id, classes, dice)
@@ -105,11 +106,13 @@ class _QueryWriter:
         if not self._view.objects:
             return None
         chosen = self._dice.choice(self._view.objects)
-        things = [thing for thing in self._view.things if thing.category == chosen.category]
-        noun = chosen.category
-        if chosen.colour and self._dice.random() < 0.3:
-            noun = f"{chosen.colour} {noun}"
-            things = [thing for thing in things if thing.colour == chosen.colour]
+        noun, things = chosen.category, self._view.called(chosen.category)
+        if any(thing.category != noun for thing in things) or is_single_part(self._view, noun):
+            return None
+        coloured = [thing for thing in things if may_have_colour(thing, chosen.colour)]
+        is_known = chosen.colour and all(thing.colour == chosen.colour for thing in coloured)
+        if is_known and self._dice.random() < 0.3:
+            return self._all_of(f"{chosen.colour} {noun}", coloured)
         return self._all_of(noun, things)
 
     def _part_class(self) -> Query | None:
@@ -122,6 +125,8 @@ class _QueryWriter:
         same = [thing for thing in self._view.objects if thing.category == whole.category]
         if any(all(each.category != part.category for each in thing.parts) for thing in same) or part.inferred:
             return None
+        if has_own_side(part) or is_person(whole.category):
+            return None  # nobody says "all person left hands"
         noun = f"{whole.category} {part.category}"
         return self._all_of(noun, [each for thing in same for each in thing.parts if each.category == part.category])
 
@@ -129,7 +134,9 @@ class _QueryWriter:
         if not all(thing in self._targets for thing in things):
             return None
         slots = listed([TARGET_SLOT] * len(things)).replace(" and ", " and the ").replace(", ", ", the ")
-        answers = forms.SEMANTIC_ANSWERS_ONE if len(things) == 1 else forms.SEMANTIC_ANSWERS_SEVERAL
+        answers = forms.SEMANTIC_ANSWERS_ONE if is_one_of_a_count(things[0]) else forms.SEMANTIC_ANSWERS_UNCOUNTED
+        if len(things) > 1:
+            answers = forms.SEMANTIC_ANSWERS_SEVERAL
         return (
             self._semantic_question(noun),
             say(self._dice, answers, slots=slots, count=number(len(things))),
@@ -139,7 +146,9 @@ class _QueryWriter:
 
     def _semantic_question(self, noun: str) -> str:
         questions = forms.SEMANTIC_QUESTIONS
-        if is_plural(noun):  # "all wheels", never "every wheels"
+        if is_uncounted(noun):
+            questions = forms.SEMANTIC_QUESTIONS_UNCOUNTED
+        elif is_plural(noun):  # "all wheels", never "every wheels"
             questions = tuple(form for form in questions if "{noun}" not in form)
         return say(self._dice, questions, noun=noun, nouns=plural(noun))
 
@@ -148,7 +157,7 @@ class _QueryWriter:
         noun = self._absent_noun()
         if noun is None:
             return None
-        answer = say(self._dice, forms.ABSENT_ANSWERS, noun=noun)
+        answer = say(self._dice, forms.ABSENT_ANSWERS, noun=noun, is_are=_is_are(noun))
         return self._semantic_question(noun), answer, (), noun
 
     def _absent_noun(self) -> str | None:
@@ -156,7 +165,8 @@ class _QueryWriter:
             coloured = absent_in_colour(self._view)
             if coloured:
                 return self._dice.choice(coloured)
-        return self._dice.choice(self._absent) if self._absent else None
+        absent = [noun for noun in self._absent if not is_single_part(self._view, noun)]
+        return self._dice.choice(absent) if absent else None
 
     def _referring(self) -> Query | None:
         if not self._targets:
@@ -165,7 +175,7 @@ class _QueryWriter:
         noun = thing.phrase
         if self._dice.random() < _OTHER_WORDS_SHARE:
             noun = self._dice.choice([noun, *descriptions(self._view, thing, self._other_names(thing))][:6])
-        question = say(self._dice, forms.REFERRING_QUESTIONS, noun=noun)
+        question = say(self._dice, agreeing(forms.REFERRING_QUESTIONS, thing.category), noun=noun)
         return question, self._dice.choice(forms.REFERRING_ANSWERS), (thing.region_id,), thing.phrase
 
     def _other_names(self, thing: Thing) -> dict[str, str]:
@@ -203,6 +213,8 @@ class _QueryWriter:
         return say(self._dice, questions, **slots), say(self._dice, answers, **slots)
 
     def _colour(self, thing: Thing) -> tuple[str, str] | None:
+        if is_plural(thing.category):
+            return None
         names = [
             name
             for name in descriptions(self._view, thing, self._phrases)
@@ -215,6 +227,10 @@ class _QueryWriter:
 
     def _count(self, thing: Thing) -> tuple[str, str] | None:
         count = sum(other.category == thing.category for other in self._view.things)
+        if not is_one_of_a_count(thing) or count != len(self._view.called(thing.category)):
+            return None
+        if is_single_part(self._view, thing.category):
+            return None
         return self._say_both(
             forms.VQA_COUNT,
             forms.VQA_COUNT_ANSWERS,
@@ -228,24 +244,28 @@ class _QueryWriter:
             noun = self._absent_noun()
             if noun is None:
                 return None
-            slots = {"noun": noun, "noun_a": with_article(noun)}
-            return self._say_both(forms.VQA_EXISTS, forms.VQA_EXISTS_NO, **slots)
-        unique = sum(other.category == thing.category for other in self._view.things) == 1
-        noun_a = with_article(thing.category)
-        if not unique:
-            return say(self._dice, forms.VQA_EXISTS, noun_a=noun_a), "Yes, more than one."
-        return self._say_both(forms.VQA_EXISTS, forms.VQA_EXISTS_YES, noun_a=noun_a, place=place(self._view, thing))
+            slots = {"noun": noun, "noun_a": _some(noun), "is_are": _is_are(noun)}
+            return self._say_both(self._exists_forms(noun), forms.VQA_EXISTS_NO, **slots)
+        noun = thing.category
+        slots = {"noun_a": _some(noun), "place": place(self._view, thing)}
+        if len(self._view.called(noun)) > 1:
+            return say(self._dice, self._exists_forms(noun), **slots), "Yes, more than one."
+        answers = forms.VQA_EXISTS_YES if is_one_of_a_count(thing) else forms.VQA_EXISTS_YES_UNCOUNTED
+        return self._say_both(self._exists_forms(noun), answers, **slots)
+
+    def _exists_forms(self, noun: str) -> wording.Forms:
+        return forms.VQA_EXISTS[1:] if is_plural(noun) else forms.VQA_EXISTS
 
     def _relation(self, thing: Thing) -> tuple[str, str] | None:
         """As many yes as no: a true relation is asked for as it is, or turned round."""
         true = [
             (relation, other)
             for other in self._named
-            if other is not thing
+            if other is not thing and not (other.category == thing.category and tells_place(other.phrase))
             for relation in RELATIONS
             if stands(self._view, thing, relation, other)
         ]
-        if not true:
+        if not true or is_plural(thing.category):
             return None
         relation, anchor = self._dice.choice(true)
         yes = self._dice.random() < 0.5
@@ -254,8 +274,8 @@ class _QueryWriter:
         slots = {
             "noun": thing.phrase,
             "anchor": anchor.phrase,
-            "relation": wording.RELATIONS_IN_WORDS[asked][style],
-            "opposite": wording.RELATIONS_IN_WORDS[relation][style],
+            "relation": relation_words(self._view, asked, thing, anchor)[style],
+            "opposite": relation_words(self._view, relation, thing, anchor)[style],
         }
         answers = forms.VQA_RELATION_YES if yes else forms.VQA_RELATION_NO
         return self._say_both(forms.VQA_RELATION, answers, **slots)
@@ -266,12 +286,19 @@ class _QueryWriter:
         return self._say_both(forms.VQA_TEXT, forms.VQA_TEXT_ANSWERS, noun=thing.phrase, text=thing.text)
 
     def _place(self, thing: Thing) -> tuple[str, str] | None:
-        where = place(self._view, thing)
-        return self._say_both(forms.VQA_PLACE, forms.VQA_PLACE_ANSWERS, noun=thing.phrase, place=where)
+        if tells_place(thing.phrase) and not has_own_side(thing):
+            return None  # the question would tell
+        return self._say_both(
+            agreeing(forms.VQA_PLACE, thing.category),
+            agreeing(forms.VQA_PLACE_ANSWERS, thing.category),
+            noun=thing.phrase,
+            place=place(self._view, thing),
+        )
 
     def _nearest(self, thing: Thing) -> tuple[str, str] | None:
-        other = nearest(self._view, thing, self._view.objects)
-        if other is None or not other.phrase:
+        counted = [other for other in self._view.objects if not other.is_class and not is_uncounted(other.category)]
+        other = nearest(self._view, thing, counted) if len(counted) == len(self._view.objects) else None
+        if other is None or not other.phrase or is_plural(other.category):
             return None
         slots = {"noun": thing.phrase, "other": other.phrase}
         return self._say_both(forms.VQA_NEAREST, forms.VQA_NEAREST_ANSWERS, **slots)
@@ -302,15 +329,17 @@ class _QueryWriter:
         if not self._view.objects:
             return None
         objects = self._view.objects
-        answers = forms.CAPTION_ANSWERS[:1] if len(objects) == 1 else forms.CAPTION_ANSWERS
+        answers = forms.CAPTION_ANSWERS if len(objects) > 1 else forms.CAPTION_ANSWERS[:1]
         answer = say(self._dice, answers, inventory=inventory(objects))
-        if len(self._named) > 1:
-            first, last = self._dice.sample(self._named, 2)
+        named = [thing for thing in self._named if not is_plural(thing.category) and IN_PICTURE not in thing.phrase]
+        if len(named) > 1:
+            first, last = self._dice.sample(named, 2)
             first_place = place(self._view, first).removesuffix(" of the picture")
             last_place = place(self._view, last).removesuffix(" of the picture")
+            details = forms.CAPTION_DETAILS if first_place != last_place else forms.CAPTION_DETAILS_SAME_PLACE
             answer += " " + say(
                 self._dice,
-                forms.CAPTION_DETAILS,
+                details,
                 first=first.phrase,
                 last=last.phrase,
                 first_place=first_place,
@@ -318,6 +347,15 @@ class _QueryWriter:
                 first_place_begin=sentence(first_place),
             )
         return self._dice.choice(forms.CAPTION_QUESTIONS), answer, (), ""
+
+
+def _is_are(noun: str) -> str:
+    return "are" if is_plural(noun) else "is"
+
+
+def _some(noun: str) -> str:
+    """What one asks for: "a mug", "any shoes", "any grass"."""
+    return f"any {noun}" if is_plural(noun) or is_uncounted(noun) else with_article(noun)
 
 
 def _rank(image_id: str, name: str) -> bytes:

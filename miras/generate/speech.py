@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
-from miras.generate.language import counted, is_plural, listed, number, plural, sentence
-from miras.generate.view import Thing
+from miras.generate import wording, wording_cases
+from miras.generate.language import counted, is_plural, listed, number, sentence, several
+from miras.generate.view import Relation, Thing, View, has_own_side, is_person
+from miras.generate.wording import Forms
 
 MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 5, 19  # of PRIST's questions, measured on its public test file
 _LONGEST_LIST = 5
@@ -33,6 +37,33 @@ def ask(dice: random.Random, forms: Sequence[str], *, link: str = "", **slots: s
     if link and len(question.split()) < MAX_QUESTION_WORDS and not question.startswith("I "):
         question = f"{link} {question[:1].lower()}{question[1:]}"
     return sentence(question)
+
+
+@cache
+def agreeing(forms: Forms, noun: str) -> Forms:
+    """The forms that can be said of a noun: all; for a plural those without "is", "it", ...; of people no "it".
+
+    Where no form is left, all are given back.
+    """
+    if is_plural(noun):
+        return tuple(form for form in forms if not _SINGULAR.search(form)) or forms
+    if is_person(noun):
+        return tuple(form for form in forms if not _LIFELESS.search(form)) or forms
+    return forms
+
+
+_LIFELESS = re.compile(r"(?<!\{)\b(?:it|its|thing|object)\b", re.IGNORECASE)
+_SINGULAR = re.compile(r"(?<!\{)\b(?:is|does|has|it|its|this|one)\b", re.IGNORECASE)
+
+
+def relation_words(view: View, relation: Relation, *things: Thing) -> Forms:
+    """How to say that a thing is left of, right of, above or below another, as people of the picture would.
+
+    Where things have a left and right of their own, the picture's are said to be the picture's.
+    """
+    if view.own_sides or any(has_own_side(thing) for thing in things):
+        return wording_cases.RELATIONS_IN_PICTURE[relation]
+    return wording.RELATIONS_IN_WORDS[relation]
 
 
 def plain_name(thing: Thing) -> str:
@@ -65,7 +96,7 @@ def _item(name: str, count: int, definite: bool) -> str:
 
 def group(things: Sequence[Thing]) -> str:
     """What several things are called together: "the two mugs", "the three lights", "the two things"."""
-    return f"the {number(len(things))} {plural(_common_noun([thing.category for thing in things]))}"
+    return f"the {number(len(things))} {several(_common_noun([thing.category for thing in things]))}"
 
 
 def _common_noun(categories: Sequence[str]) -> str:
@@ -79,7 +110,7 @@ def _common_noun(categories: Sequence[str]) -> str:
 
 
 def pronouns(thing: Thing) -> dict[str, str]:
-    """Slots `it`, `them` and `is_are` for a thing; "wheels" are they."""
-    if is_plural(thing.category):
+    """Slots `it`, `them` and `is_are` for a thing; "wheels" and people are they."""
+    if is_plural(thing.category) or is_person(thing.category):
         return {"it": "they", "them": "them", "is_are": "are"}
     return {"it": "it", "them": "it", "is_are": "is"}

@@ -6,19 +6,27 @@ The types of questions are SegLLM's (section 4.1 and A.5).
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from miras.dialogue.records import TARGET_SLOT, Turn
 from miras.generate import wording_mrseg as forms
-from miras.generate.facts import Facts, are_single_objects
+from miras.generate.facts import Facts, are_single_objects, is_one_of_a_count, is_single_part
 from miras.generate.language import is_plural, is_uncounted, listed, number, ordinal, plural
+from miras.generate.phrases import may_have_colour, tells_place
+from miras.generate.predicates import Predicate
 from miras.generate.relations import SpatialRelation, clearly, none_stands, relation_between
 from miras.generate.speech import plain_name, say
-from miras.generate.view import RELATIONS, Thing
+from miras.generate.view import RELATIONS, Thing, has_own_side, names_a_side
 from miras.generate.wording import Forms
 from miras.generate.wording_mrseg import Words
-from miras.generate.wording_queries import ABSENT_ANSWERS, SEMANTIC_ANSWERS_ONE, SEMANTIC_ANSWERS_SEVERAL
+from miras.generate.wording_queries import (
+    ABSENT_ANSWERS,
+    SEMANTIC_ANSWERS_ONE,
+    SEMANTIC_ANSWERS_SEVERAL,
+    SEMANTIC_ANSWERS_UNCOUNTED,
+)
 
 _FREE_SHARE = 1 / 3  # of the later turns speak of no earlier one (fact sheet 4.6)
 _NAMED_SHARE = 0.5  # of the references name what they mean (fact sheet 4.6)
@@ -28,8 +36,13 @@ _ABSENT_SHARE = 0.15  # of the questions are for what is not there
 _OTHER_WORDS_SHARE = 0.5  # of the direct questions describe the region in other words than its phrase
 _ANY_OBJECT_SHARE = 0.15  # of the positional questions are for "the object", where only one stands there
 _COLOUR_SHARE = 0.3  # of them name the target's colour
+_OPEN_SHARE = 0.5  # of the interactional questions do not name the class, where they can do without
 _LINK_SHARE = 0.25  # of the later questions begin with "And", "Then", ...
 _TRIES = 4  # per turn, before a dialogue ends
+
+
+_PRONOUNS = frozenset({"it", "them"})
+_PARTICLE = re.compile(r"\b([Pp]ick|[Pp]oint|[Cc]ut|[Cc]olour) (out|in) (?:it|them)\b")
 
 
 def make_turn(
@@ -102,15 +115,44 @@ class DialogueWriter:
             by_phrase: whether the first question names it; else it leaves the choice to the answer.
         """
         if by_phrase:
-            question = self._ask(f"the {first.phrase}", is_many=False)
+            self._add(self.ask_for(first))
         else:
             either = self._dice.choice(self._words.either).format(nouns=plural(first.category))
             question = self._ask(either, is_many=False, requests=self._words.commands)
-        self._add(make_turn(question, self._answer([first]), targets=[first]))
+            self._add(make_turn(question, self._answer([first]), targets=[first]))
         other = self._other()
         assert other is not None
         self._add(other)
         return tuple(self._turns)
+
+    def write_relation(self, subject: Thing, predicate: Predicate, other: Thing, *, is_open: bool) -> tuple[Turn, ...]:
+        """Two turns, for a thing and for the one that it stands in a stated relation to.
+
+        Args:
+            subject: a target.
+            predicate: what it does with the other one.
+            other: a target; the only one of its class that the subject does this with.
+            is_open: whether the second question may leave out its class, because there is no other such thing at all.
+        """
+        self._add(self.ask_for(subject))
+        reference = self._refer()
+        is_many, is_many_others = is_plural(subject.category), is_plural(other.category)
+        clause = predicate.clause(is_many=is_many)
+        if is_open and self._dice.random() < _OPEN_SHARE:
+            slots = {"reference": reference.text, "clause": clause, "them": "them" if is_many_others else "it"}
+            asks = predicate.asks(reference.text, is_many=is_many)
+            question = say(self._dice, self._words.interactional_open, asks=asks, **slots)
+        else:
+            form = self._dice.choice(self._words.interactional)
+            what = form.format(noun=other.category, reference=reference.text, clause=clause)
+            question = self._ask(what, is_many=is_many_others)
+        self._add(make_turn(question, self._answer([other]), targets=[other], refers_to=(0,)))
+        return tuple(self._turns)
+
+    def ask_for(self, thing: Thing, noun_phrase: str = "") -> Turn:
+        """A direct question for one thing, by its phrase or by another noun phrase (with its article)."""
+        what = noun_phrase or forms.DIRECT.format(noun=thing.phrase)
+        return make_turn(self._ask(what, is_many=is_plural(thing.category)), self._answer([thing]), targets=[thing])
 
     def _has_reference(self) -> bool:
         return any(turn.refers_to for turn in self._turns)
@@ -140,6 +182,8 @@ class DialogueWriter:
             link = self._dice.choice(self._words.links)
         request = self._dice.choice(requests or self._words.requests)
         question = request.format(what=what, them="them" if is_many else "it", is_are="are" if is_many else "is")
+        if what in _PRONOUNS:
+            question = _PARTICLE.sub(rf"\1 {what} \2", question)  # "pick it out", not "pick out it"
         if link and not question.startswith("I "):
             question = question[:1].lower() + question[1:]
         return f"{link} {question}" if link else question
@@ -169,8 +213,7 @@ class DialogueWriter:
         noun = thing.phrase
         if self._dice.random() < _OTHER_WORDS_SHARE:
             noun = self._dice.choice([noun, *filter(self._names_none_shown, self._facts.names(thing))])
-        question = self._ask(forms.DIRECT.format(noun=noun), is_many=is_plural(thing.category))
-        return make_turn(question, self._answer([thing]), targets=[thing])
+        return self.ask_for(thing, forms.DIRECT.format(noun=noun))
 
     def _names_none_shown(self, name: str) -> bool:
         return not any(f"the {thing.category}" in name for thing in self._shown.values())
@@ -178,13 +221,12 @@ class DialogueWriter:
     def _every(self) -> Turn | None:
         noun = self._dice.choice(self._facts.objects).category
         things = self._facts.of_class[noun]
-        if not self._new(things):
+        if not self._new(things) or not self._facts.are_all(noun) or is_single_part(self._view, noun):
             return None
         if len(things) > 1:
             return make_turn(self._ask_for_all(noun), self._answer(things), targets=things)
-        return make_turn(
-            self._ask_for_all(noun), say(self._dice, SEMANTIC_ANSWERS_ONE, slots=TARGET_SLOT), targets=things
-        )
+        answers = SEMANTIC_ANSWERS_ONE if is_one_of_a_count(things[0]) else SEMANTIC_ANSWERS_UNCOUNTED
+        return make_turn(self._ask_for_all(noun), say(self._dice, answers, slots=TARGET_SLOT), targets=things)
 
     def _ask_for_all(self, noun: str) -> str:
         form = forms.ALL_UNCOUNTED if is_uncounted(noun) else self._dice.choice(self._words.every)
@@ -195,11 +237,12 @@ class DialogueWriter:
         if not self._facts.absent:
             return None
         noun = self._dice.choice(self._dice.choice(self._facts.absent))
-        if self._dice.random() < 0.5:
+        if self._dice.random() < 0.5 or is_single_part(self._view, noun):
             question = self._ask(forms.DIRECT.format(noun=noun), is_many=is_plural(noun))
         else:
             question = self._ask_for_all(noun)
-        return make_turn(question, say(self._dice, ABSENT_ANSWERS, noun=noun))
+        is_are = "are" if is_plural(noun) else "is"
+        return make_turn(question, say(self._dice, ABSENT_ANSWERS, noun=noun, is_are=is_are))
 
     # --- questions that do
 
@@ -225,6 +268,8 @@ class DialogueWriter:
             relation = relation_between(target=target, reference=reference.thing)
             if relation == "same" or not self._new([target]) or _belongs(reference.thing, target):
                 continue
+            if relation == "overlap" and (target.is_class or reference.thing.is_class):
+                continue  # their boxes overlap, they do not
             if not clearly(self._view, target, relation, reference.thing):
                 continue
             for noun, rivals in self._nouns(target):
@@ -236,11 +281,12 @@ class DialogueWriter:
 
     def _nouns(self, target: Thing) -> Iterator[tuple[str, Sequence[Thing]]]:
         """What to call it, and what else is called so."""
-        same_class = self._facts.of_class[target.category]
-        if self._dice.random() < _ANY_OBJECT_SHARE and not is_plural(target.category):
+        same_class = self._view.called(target.category)
+        has_objects = not any(thing.is_class or is_uncounted(thing.category) for thing in self._view.objects)
+        if self._dice.random() < _ANY_OBJECT_SHARE and has_objects and not is_plural(target.category):
             yield "object", self._view.objects
         if target.colour and self._dice.random() < _COLOUR_SHARE:
-            yield plain_name(target), [other for other in same_class if other.colour == target.colour]
+            yield plain_name(target), [other for other in same_class if may_have_colour(other, target.colour)]
         yield target.category, same_class
 
     def _related(self, noun: str, relation: SpatialRelation, reference: _Reference) -> str:
@@ -248,23 +294,30 @@ class DialogueWriter:
         is_many = is_plural(noun)
         what = self._dice.choice(self._words.relational).format(
             noun=noun,
-            relation=self._dice.choice(self._words.relations[relation]),
+            relation=self._relation_words(relation, noun, reference.thing),
             reference=reference.text,
             is_are="are" if is_many else "is",
         )
         return self._ask(what, is_many=is_many)
 
+    def _relation_words(self, relation: SpatialRelation, noun: str, anchor: Thing) -> str:
+        sided = self._view.own_sides or names_a_side(noun) or has_own_side(anchor)
+        return self._dice.choice((self._words.relations_in_picture if sided else self._words.relations)[relation])
+
     def _nothing_there(self, reference: _Reference) -> Turn | None:
         """A question for a thing of a class that is in the picture, but not on that side."""
         noun, relation = self._dice.choice(self._facts.objects).category, self._dice.choice(RELATIONS)
-        things = [thing for thing in self._facts.of_class[noun] if thing is not reference.thing]
+        if noun == reference.thing.category and tells_place(reference.thing.phrase):
+            return None  # nobody looks for a mug left of the leftmost mug
+        things = [thing for thing in self._view.called(noun) if thing is not reference.thing]
         if not things or not none_stands(self._view, things, relation, reference.thing):
             return None
         answer = say(
             self._dice,
             forms.NOTHING_THERE,
             noun=noun,
-            relation=self._dice.choice(self._words.relations[relation]),
+            is_are="are" if is_plural(noun) else "is",
+            relation=self._relation_words(relation, noun, reference.thing),
             reference=f"the {reference.thing.phrase}",
         )
         return make_turn(self._related(noun, relation, reference), answer, refers_to=(reference.turn,))
@@ -279,7 +332,7 @@ class DialogueWriter:
         if missing and self._dice.random() < _ABSENT_SHARE:
             name = self._dice.choice(missing)
             slots = {"whole": whole.phrase, "part": name, "has": "have" if is_plural(whole.category) else "has"}
-            answer = say(self._dice, forms.NO_SUCH_PART, **slots)
+            answer = say(self._dice, forms.NO_SUCH_PART, **slots, is_are="are" if is_plural(name) else "is")
             return make_turn(self._ask_for_part(name, reference), answer, refers_to=(reference.turn,))
         name = self._dice.choice(_own_parts(whole)).category
         things = [part for part in _own_parts(whole) if part.category == name]

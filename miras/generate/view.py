@@ -6,15 +6,19 @@ asked that rests on a None. Positions are the picture's own: left is the viewer'
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from miras.dialogue.masks import CANVAS_PX
 from miras.dialogue.records import Region, Rle
+from miras.generate.language import comes_in_several, is_one_of_its_kind, is_plural, is_uncounted, plural
 
 Direction = Literal["left", "right", "top", "bottom"]
 Extreme = Literal["left", "right", "top", "bottom", "large", "small"]
@@ -26,6 +30,9 @@ CLEAR_SHIFT = 0.06  # of the picture's side: a smaller lead of one centre over a
 CLEAR_RATIO = 1.35  # of two areas: below, "larger" is a matter of opinion (assumed)
 INSIDE_SHARE = 0.9  # of a mask that lies in another one, to be taken for a part of it
 PART_AREA_SHARE = 0.5  # a part is at most this much of its whole
+PIECE_GRID = 96  # cells along the longer side of a mask that is cut into pieces (assumed)
+PIXELS_PER_CELL = 4  # more are passed over
+PIECE_SHARE = 0.05  # of the largest piece: below, a piece does not count (assumed)
 LEAST_TARGET_CANVAS_PX = 304  # smallest mask of PRIST on its 1024 px canvas (section 3)
 
 
@@ -43,6 +50,18 @@ class Thing:
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 in pixels, ends exclusive."""
     area_px: int
+    class_name: str = ""
+    """The source's class as words; `category` is its plural where one mask covers several ("cars")."""
+    is_class: bool = False
+    """Whether the mask covers all of its class in the picture, so that nobody knows how many there are."""
+    is_group: bool = False
+    """Whether it stands for many of a class at once ("group of people")."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """What the source states besides colour and text: {"material": "wood"}; no bookkeeping."""
+    definition: str = ""
+    """Of its class, where the source has one."""
+    relations: tuple[tuple[str, str], ...] = ()
+    """(predicate, region id of the other one), as the source states them."""
     whole: Thing | None = None
     inferred: bool = False
     """Whether `whole` is a guess from nested masks."""
@@ -67,6 +86,16 @@ class View:
     """Regions with a mask that is not empty, in the order of the table."""
     objects: tuple[Thing, ...]
     """Those that are no part of another."""
+    own_sides: bool = False
+    """Whether objects have sides of their own ("front left light": the car's left): then left and right of the
+    picture are always said to be the picture's."""
+    _called: dict[str, tuple[Thing, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def called(self, noun: str) -> tuple[Thing, ...]:
+        """All things that this class name may be said of: a sports car, a group of cars and of course a car."""
+        if noun not in self._called:
+            self._called[noun] = tuple(thing for thing in self.things if may_be_called(thing.category, noun))
+        return self._called[noun]
 
     def is_target(self, thing: Thing) -> bool:
         """Whether a thing may be asked for: it has a phrase, and its mask is not too small."""
@@ -75,8 +104,49 @@ class View:
 
 
 def spoken(category: str) -> str:
-    """A class name as words: "front_left_light" -> "front left light"."""
-    return " ".join(category.replace("_", " ").replace("-", " ").split()).lower()
+    """A class name as words: "front_left_light" -> "front left light", "SignSymbol" -> "sign"."""
+    if category not in _SPOKEN:
+        words = _WORD_BORDER.sub(" ", category.replace("_", " ")).split()
+        name = " ".join(word if word in _ACRONYMS else word.lower() for word in words)
+        name = _KIND_OF.sub(r"\g<kind> \g<thing>", _CATCH_ALL.sub("", name))
+        _SPOKEN[category] = _BETTER_NAMES.get(name, name)
+    return _SPOKEN[category]
+
+
+_SPOKEN: dict[str, str] = {}  # as many as there are class names
+_WORD_BORDER = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
+_CATCH_ALL = re.compile(r"(?:-(?:other|merged|stuff))+$")  # COCO's "sky-other-merged"
+_KIND_OF = re.compile(r"^(?P<thing>wall|floor|ceiling|window)-(?P<kind>[a-z]+)$")  # COCO's "wall-brick"
+_ACRONYMS = frozenset({"TV", "CD", "DVD", "PC", "LED", "ATM", "USB"})
+_BETTER_NAMES = {
+    "sign symbol": "sign",
+    "front glass": "windscreen",
+    "back glass": "rear window",
+    "jean": "jeans",
+    "trouser": "trousers",
+    "short pants": "shorts",
+    "sunglass": "sunglasses",
+    "tv monitor": "TV monitor",
+}  # names of public data sets that nobody says
+_PEOPLE_LIST = "person man woman boy girl child kid baby lady guy pedestrian bicyclist cyclist rider skier player"
+_PEOPLE = frozenset(_PEOPLE_LIST.split())
+_NAMES_SOMETHING_ELSE = frozenset({"hot dog", "sea horse", "fire engine"})  # the last word is not what it is
+
+
+def is_person(category: str) -> bool:
+    """Whether a class is one of people, of whom one does not say "it"."""
+    return category in _PEOPLE
+
+
+def may_be_called(category: str, noun: str) -> bool:
+    """Whether people may call a thing of this class so: a teddy bear "bear", a group of cars "car", a man "person"."""
+    if category == noun:
+        return True
+    if "person" in (category, noun) and category in _PEOPLE and noun in _PEOPLE:
+        return True
+    if category.startswith("group of "):
+        return category == f"group of {plural(noun)}"
+    return category.endswith(f" {noun}") and category not in _NAMES_SOMETHING_ELSE
 
 
 def view_of(regions: Iterable[Region]) -> View:
@@ -90,15 +160,8 @@ def view_of(regions: Iterable[Region]) -> View:
     things: dict[str, Thing] = {}
     for region, area_px, (x, y, width, height) in zip(masked, areas, boxes, strict=True):
         if area_px:
-            things[region.region_id] = Thing(
-                region_id=region.region_id,
-                category=spoken(region.category),
-                colour=region.attributes.get("colour", ""),
-                text=region.attributes.get("text", ""),
-                phrase=phrases.get(region.region_id, ""),
-                box=(x, y, x + width, y + height),
-                area_px=area_px,
-            )
+            box = (x, y, x + width, y + height)
+            things[region.region_id] = _thing(region, phrases.get(region.region_id, ""), box, area_px)
     parents = {region.region_id: region.parent_id for region in masked if region.parent_id in things}
     guessed = {} if parents else _nested(things, dict(zip([r.region_id for r in masked], codes, strict=True)))
     for region_id, parent_id in (parents | guessed).items():
@@ -109,18 +172,90 @@ def view_of(regions: Iterable[Region]) -> View:
     assert masked[0].mask is not None
     picture_height, picture_width = masked[0].mask.size
     found = tuple(things.values())
-    return View(picture_width, picture_height, found, tuple(thing for thing in found if thing.whole is None))
+    objects = tuple(thing for thing in found if thing.whole is None)
+    return View(picture_width, picture_height, found, objects, any(has_own_side(thing) for thing in objects))
+
+
+def _thing(region: Region, phrase: str, box: tuple[float, float, float, float], area_px: int) -> Thing:
+    class_name, stated = spoken(region.category), region.attributes
+    is_class, category = stated.get("kind") == "semantic", class_name
+    if is_class or comes_in_several(class_name):
+        category = _plural_of_pieces(class_name, region)
+    return Thing(
+        region_id=region.region_id,
+        category=category,
+        colour=stated.get("colour", ""),
+        text=stated.get("text", ""),
+        phrase=phrase,
+        box=box,
+        area_px=area_px,
+        class_name=class_name,
+        is_class=is_class or category != class_name,
+        is_group=stated.get("crowd") == "yes",
+        attributes={key: value for key, value in stated.items() if key not in _NOT_ASKED_FOR and value},
+        definition=stated.get("definition", ""),
+        relations=tuple((relation.predicate, relation.object_id) for relation in region.relations),
+    )
+
+
+_NOT_ASKED_FOR_LIST = """
+    colour text synonyms definition sense crowd dataset annotation kind occluded cropped truncated difficult pose
+    object part area license source described_as
+"""
+_NOT_ASKED_FOR = frozenset(
+    _NOT_ASKED_FOR_LIST.split()
+)  # colour and text have their own place; the rest is the source's bookkeeping
+
+
+def _plural_of_pieces(class_name: str, region: Region) -> str:
+    """The class name, in the plural where the mask has several pieces that are far from each other."""
+    counted = not (is_plural(class_name) or is_uncounted(class_name) or is_one_of_its_kind(class_name))
+    return plural(class_name) if counted and region.mask is not None and _num_pieces(region.mask) > 1 else class_name
+
+
+def _num_pieces(rle: Rle) -> int:
+    """Pieces of a mask on a coarse grid, which closes gaps of less than a cell; tiny ones left out."""
+    mask = coco_mask.decode(_coco(rle))
+    stride = max(1, max(mask.shape) // (PIXELS_PER_CELL * PIECE_GRID))
+    mask = mask[::stride, ::stride]
+    cell = max(1, max(mask.shape) // PIECE_GRID)
+    by_rows = np.maximum.reduceat(mask, range(0, mask.shape[0], cell), axis=0)
+    coarse = np.maximum.reduceat(by_rows, range(0, mask.shape[1], cell), axis=1)
+    pieces, _ = ndimage.label(coarse, structure=_EIGHT_NEIGHBOURS)
+    num_cells = np.bincount(pieces.ravel())[1:]
+    return int((num_cells >= PIECE_SHARE * num_cells.max()).sum()) if len(num_cells) else 1
+
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+
+
+def has_own_side(thing: Thing) -> bool:
+    """Whether its class name holds a left or right of its own ("left ear")."""
+    return names_a_side(thing.category)
+
+
+def names_a_side(words: str) -> bool:
+    """Whether a left or right is among the words."""
+    return not _OWN_SIDES.isdisjoint(words.split())
+
+
+_OWN_SIDES = frozenset({"left", "right"})
 
 
 def _identifying_phrases(regions: Sequence[Region]) -> dict[str, str]:
-    """Region id -> phrase, where no other region has that phrase or has it as its class name."""
+    """Region id -> phrase, where no other region has that phrase or may be called so by its class."""
     phrases = Counter(spoken(region.phrase) for region in regions)
     classes = Counter(spoken(region.category) for region in regions)
     found = {}
     for region in regions:
-        phrase = spoken(region.phrase)
-        others_of_class = classes[phrase] - (spoken(region.category) == phrase)
-        if phrases[phrase] == 1 and not others_of_class:
+        phrase, own = spoken(region.phrase), spoken(region.category)
+        if phrases[phrase] > 1:
+            continue
+        if phrase == own:
+            is_shared = classes[own] > 1 or any(may_be_called(name, own) for name in classes if name != own)
+        else:
+            is_shared = classes[phrase] > 0
+        if not is_shared:
             found[region.region_id] = region.phrase
     return found
 
@@ -137,6 +272,7 @@ def _nested(things: dict[str, Thing], codes: dict[str, dict[str, object]]) -> di
         for whole in by_size[index + 1 :]:
             if (
                 whole.category != part.category
+                and not (part.is_class or part.is_group or whole.is_group)
                 and part.area_px <= PART_AREA_SHARE * whole.area_px
                 and _box_inside(part.box, whole.box)
                 and _inside_share(codes[part.region_id], codes[whole.region_id], part.area_px) > INSIDE_SHARE

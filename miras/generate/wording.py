@@ -33,7 +33,7 @@ OVERVIEW_ANSWERS: Forms = (
     "The picture shows {inventory}.",
     "I can see {inventory}.",
     "It contains {inventory}.",
-    "What I see is {inventory}.",
+    "In it I see {inventory}.",
     "You can see {inventory}.",
 )
 

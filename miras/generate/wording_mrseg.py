@@ -1,16 +1,15 @@
 """The sentences of MRSeg dialogues, in two sets that share no sentence pattern: one to train on, one held out.
 
-A question is a request with what it asks for in its place: `Words.requests` have the slot {what},
-which a direct, relational or hierarchical noun phrase fills (`patterns` lists them whole). {is_are} and {them}
-agree with it. Answers are the same in both sets: a model writes its own. `{target}` is the slot of the
-stored answer and stays.
+A question is a request with what it asks for in its place: `Words.requests` have the slot {what}, which the noun
+phrase of a query type fills (`patterns` lists them whole). {is_are} and {them} agree with it. Answers are the same
+in both sets: a model writes its own. `{target}` is the slot of the stored answer and stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from miras.generate import wording
 from miras.generate.config import Wording
@@ -18,7 +17,10 @@ from miras.generate.language import sentence
 from miras.generate.relations import SpatialRelation
 from miras.generate.wording import Forms
 
-QueryType = Literal["direct", "relational", "hierarchical"]
+QueryType = Literal[
+    "direct", "relational", "hierarchical", "interactional", "attribute", "semantic", "contrastive", "same"
+]
+QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class Words:
     """{noun}, {relation} and {reference}: what stands in a relation to an earlier mask."""
     hierarchical: Forms
     """{part} and {reference}: a part of an earlier target."""
+    interactional: Forms
+    """{noun}, {reference} and {clause}: what an earlier target does something with ("that it is holding")."""
+    interactional_open: Forms
+    """{asks}: the same without the class ("is it holding")."""
+    attribute: Forms
+    """{noun} and {clause}: a thing by what is stated of it ("made of wood")."""
+    attribute_clauses: dict[str, Forms]
+    """Name of an attribute -> {clause} with {value}; "" has {name}, too, and fits any."""
+    defined: Forms
+    """{definition}: a thing by the definition of its class."""
     every: Forms
     """{nouns}: all of a class."""
     either: Forms
@@ -40,6 +52,8 @@ class Words:
     again: Forms
     """Begin a command that repeats an earlier one."""
     relations: dict[SpatialRelation, Forms]
+    relations_in_picture: dict[SpatialRelation, Forms]
+    """The same where things have a left and right of their own."""
     latest: Forms
     """What the latest mask shows, without naming it: {them}, {that_one} and {this_one} agree with it."""
     earlier: Forms
@@ -54,8 +68,29 @@ class Words:
 
 def patterns(query_type: QueryType, words: Words) -> Forms:
     """Every sentence pattern for a type of question."""
-    what = {"direct": (DIRECT,), "relational": words.relational, "hierarchical": (*words.hierarchical, ITS_PART)}
-    return tuple(request.replace("{what}", phrase) for phrase in what[query_type] for request in words.requests)
+    match query_type:
+        case "contrastive":
+            return words.other
+        case "same":
+            return words.same
+        case "semantic":
+            return _filled(words.commands, words.every)
+        case "interactional":
+            return (*_filled(words.requests, words.interactional), *words.interactional_open)
+        case "attribute":
+            clauses = dict.fromkeys(clause for forms in words.attribute_clauses.values() for clause in forms)
+            phrases = [form.replace("{clause}", clause) for form in words.attribute for clause in clauses]
+            return _filled(words.requests, (*phrases, *words.defined))
+        case "hierarchical":
+            return _filled(words.requests, (*words.hierarchical, ITS_PART))
+        case "relational":
+            return _filled(words.requests, words.relational)
+        case "direct":
+            return _filled(words.requests, (DIRECT,))
+
+
+def _filled(requests: Forms, phrases: Sequence[str]) -> Forms:
+    return tuple(request.replace("{what}", phrase) for phrase in phrases for request in requests)
 
 
 def _commands(frames: Sequence[str], verbs: Sequence[str]) -> Forms:
@@ -121,6 +156,22 @@ _HELD_OUT_RELATIONS: dict[SpatialRelation, Forms] = {
     "overlap": ("intersecting", "intersecting with"),
 }
 
+
+def _in_picture(table: dict[SpatialRelation, Forms], more: str, joint: str) -> dict[SpatialRelation, Forms]:
+    """The relations with left and right said to be the picture's: "further left in the picture than"."""
+    sides: dict[SpatialRelation, Forms] = {
+        "left": (f"{more} left in the picture than",),
+        "right": (f"{more} right in the picture than",),
+    }
+    for side in ("left", "right"):
+        for height, words in (("above", "higher up"), ("below", "lower down")):
+            relation = cast(SpatialRelation, f"{height} {side}")
+            sides[relation] = (f"{words} {joint} {more} {side} in the picture than",)
+    return table | sides
+
+
+_OTHER_HELD_OUT = _filled(_HELD_OUT_COMMANDS, ("the other {noun}", "the remaining {noun}"))
+_SAME_HELD_OUT = _filled(_HELD_OUT_COMMANDS, ("this exact {noun} a second time", "this {noun} as before"))
 WORDS: dict[Wording, Words] = {
     "train": Words(
         commands=_TRAIN_COMMANDS,
@@ -149,10 +200,29 @@ WORDS: dict[Wording, Words] = {
             "the {noun} you see {relation} {reference}",
         ),
         hierarchical=("the {part} of {reference}",),
+        interactional=("the {noun} that {reference} {clause}",),
+        interactional_open=(
+            "What {asks}? Please segment {them}.",
+            "What {asks}? Mark {them}, please.",
+            "What {asks}? Show {them} with a mask.",
+            "Can you tell what {reference} {clause}? Please outline {them}.",
+            "Segment what {reference} {clause}.",
+            "Please highlight what {reference} {clause}.",
+        ),
+        attribute=("the {noun} {clause}", "the {noun} here {clause}"),
+        attribute_clauses={
+            "": ("whose {name} is {value}",),
+            "transparency": ("that is {value}",),
+            "material": ("made of {value}", "that is made of {value}"),
+            "colour": ("that is {value}", "in {value}"),
+            "text": ('that says "{value}"', 'with the text "{value}"'),
+        },
+        defined=('what a dictionary calls "{definition}"', 'the thing that is described as "{definition}"'),
         every=("all {nouns}", "all the {nouns}", "all {nouns} in the picture"),
         either=("one of the two {nouns}", "any one of the {nouns}", "either of the two {nouns}"),
         again=("Once more,", "Again,", "One more time,"),
         relations=_RELATIONS,
+        relations_in_picture=_in_picture(_RELATIONS, "further", "and"),
         latest=(IT, IT, "{that_one}", "what you have just marked"),
         earlier=(
             "the object from your {ordinal} answer",
@@ -160,30 +230,32 @@ WORDS: dict[Wording, Words] = {
             "what you marked in your {ordinal} answer",
         ),
         other=(
-            "Segment the other {noun}.",
-            "Please mark the other {noun}.",
+            *_filled(_TRAIN_COMMANDS, ("the other {noun}",)),
             "Now the other {noun}, please.",
-            "Can you outline the other {noun}?",
             "Not this {noun} but the other one, please.",
             "There is another {noun}. Segment that one.",
-            "Could you highlight the other {noun} for me?",
+            "There is another {noun}. Please mark that one.",
             "I mean the other {noun}; please mark it.",
             "Where is the other {noun}? Show it with a mask.",
+            "Where is the other {noun}? Please mark it.",
             "Give me a mask of the other {noun}.",
+            "I need a mask of the other {noun}.",
+            "Show me where the other {noun} is.",
             "Which pixels belong to the other {noun}?",
             "Leave this {noun} and segment the other one.",
         ),
         same=(
-            "Segment the same {noun} again.",
-            "Please mark the same {noun} once more.",
+            *_filled(_TRAIN_COMMANDS, ("the same {noun} again",)),
             "Once more the same {noun}, please.",
-            "Can you outline this same {noun} again?",
             "This {noun} and no other one, please.",
             "Stay with this {noun} and segment it.",
             "Could you highlight this very {noun} for me?",
+            "Can you outline this same {noun} again?",
             "I mean this {noun}; please mark it.",
             "Where is this same {noun}? Show it with a mask.",
             "Give me a mask of the same {noun}.",
+            "I need a mask of this very {noun}.",
+            "Show me where this same {noun} is.",
             "Which pixels belong to this {noun}?",
             "Keep to the same {noun} and mark it again.",
         ),
@@ -208,10 +280,27 @@ WORDS: dict[Wording, Words] = {
             "the {noun} seen {relation} {reference}",
         ),
         hierarchical=("the {part} belonging to {reference}",),
+        interactional=("the {noun} which {reference} {clause}",),
+        interactional_open=(
+            "Which thing {asks}? Isolate {them}.",
+            "Tell me which thing {reference} {clause}, and delineate {them}.",
+            "Cut out whatever {reference} {clause}.",
+            "Kindly select whatever {reference} {clause}.",
+        ),
+        attribute=("the only {noun} {clause}", "that {noun} {clause}"),
+        attribute_clauses={
+            "": ("with {value} for its {name}",),
+            "transparency": ("which looks {value}",),
+            "material": ("consisting of {value}", "with {value} for a material"),
+            "colour": ("which has the colour {value}", "coloured {value}"),
+            "text": ('on which one reads "{value}"', 'lettered "{value}"'),
+        },
+        defined=('what is defined as "{definition}"', 'the item that fits the definition "{definition}"'),
         every=("each and every one of the {nouns}", "the whole set of {nouns}", "any {nouns} there may be"),
         either=("just one of the {nouns}, no matter which", "whichever of the two {nouns} you like"),
         again=("A second time,", "As before,"),
         relations=_HELD_OUT_RELATIONS,
+        relations_in_picture=_in_picture(_HELD_OUT_RELATIONS, "more to the", "and also"),
         latest=(IT, IT, "{this_one}", "your latest find"),
         earlier=(
             "the result of your {ordinal} reply",
@@ -219,6 +308,7 @@ WORDS: dict[Wording, Words] = {
             "what your {ordinal} reply showed",
         ),
         other=(
+            *_OTHER_HELD_OUT,
             "Try the other {noun} instead.",
             "I was thinking of the other {noun}; isolate that one.",
             "Select the {noun} that is not this one.",
@@ -227,6 +317,7 @@ WORDS: dict[Wording, Words] = {
             "This {noun} has a counterpart; isolate the counterpart.",
         ),
         same=(
+            *_SAME_HELD_OUT,
             "Repeat the mask of this {noun}.",
             "I was thinking of this very {noun}; isolate it.",
             "Return to this {noun} and select it.",
@@ -252,13 +343,13 @@ ANSWERS: Forms = (
     "You mean the {target}.",
 )
 NOTHING_THERE: Forms = (
-    "There is no {noun} {relation} {reference}.",
+    "There {is_are} no {noun} {relation} {reference}.",
     "I cannot see any {noun} {relation} {reference}.",
     "There is nothing to mark: no {noun} {relation} {reference} can be seen.",
 )
 NO_SUCH_PART: Forms = (
     "The {whole} {has} no {part}.",
-    "There is no {part} on the {whole}.",
+    "There {is_are} no {part} on the {whole}.",
     "I cannot see any {part} on the {whole}.",
     "There is nothing to mark: the {whole} {has} no {part}.",
 )

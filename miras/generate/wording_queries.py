@@ -35,12 +35,32 @@ SEMANTIC_ANSWERS_SEVERAL: Forms = (
     "The masks show the {slots}.",
     "These are the {slots}.",
 )
+SEMANTIC_ANSWERS_UNCOUNTED: Forms = (
+    "You see the {slots} here.",
+    "I have marked the {slots}.",
+    "I found the {slots}.",
+    "Sure, the {slots}.",
+    "The mask shows the {slots}.",
+    "The mask covers the {slots}.",
+)  # where nobody knows how many there are, or one does not count them
+SEMANTIC_QUESTIONS_UNCOUNTED: Forms = (
+    "Segment all the {noun}.",
+    "Please mark all the {noun} in this picture.",
+    "Can you segment the {noun}?",
+    "Show me the {noun} in the picture.",
+    "Give me a mask of all the {noun}.",
+    "Find and segment the {noun} here.",
+    "Could you outline any {noun} in the picture?",
+    "Where do you see {noun}? Please segment it.",
+    "Mark all the {noun} that you can see.",
+    "I need a mask for all the {noun}.",
+)
 ABSENT_ANSWERS: Forms = (
-    "There is no {noun} in this picture.",
+    "There {is_are} no {noun} in this picture.",
     "I cannot see any {noun} here.",
     "This picture shows no {noun}.",
-    "No {noun} can be seen in the picture.",
-    "I looked for it, but there is no {noun}.",
+    "No {noun} {is_are} visible in the picture.",
+    "I looked, but there {is_are} no {noun}.",
     "There is nothing to mark: the picture has no {noun}.",
 )
 REFERRING_QUESTIONS: Forms = (
@@ -90,7 +110,8 @@ VQA_EXISTS: Forms = (
     "Do you see {noun_a} anywhere?",
 )
 VQA_EXISTS_YES: Forms = ("Yes, there is.", "Yes, {place}.", "Yes.", "Yes, I can see it {place}.")
-VQA_EXISTS_NO: Forms = ("No, there is none.", "No, I cannot see any.", "No.", "No, there is no {noun}.")
+VQA_EXISTS_YES_UNCOUNTED: Forms = ("Yes, I can see that.", "Yes, {place}.", "Yes.", "Yes, mostly {place}.")
+VQA_EXISTS_NO: Forms = ("No, there is none.", "No, I cannot see any.", "No.", "No, there {is_are} no {noun}.")
 VQA_RELATION: Forms = (
     "Is the {noun} {relation} the {anchor}?",
     "Would you say that the {noun} is {relation} the {anchor}?",
@@ -153,4 +174,8 @@ CAPTION_DETAILS: Forms = (
     "The {first} is {first_place}, the {last} {last_place}.",
     "{first_place_begin} there is the {first}, {last_place} the {last}.",
     "You find the {first} {first_place} and the {last} {last_place}.",
+)
+CAPTION_DETAILS_SAME_PLACE: Forms = (
+    "The {first} and the {last} are both {first_place}.",
+    "{first_place_begin} there are the {first} and the {last}.",
 )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 from transformers.cache_utils import Cache
 
+from miras.errors import ConfigError
 from miras.model import losses
 from miras.model.alignment import RegionAlignment
 from miras.model.batch import Batch, Losses, MaskLogits, MemoryTokens
@@ -58,6 +59,11 @@ class MirasNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.language = llava.model.language_model
+        if self.language.config._attn_implementation != "sdpa":  # others read the mask of packed rows as numbers
+            raise ConfigError(
+                f"the language model was opened with attention {self.language.config._attn_implementation!r}; packed "
+                'rows are right under "sdpa" only. Open it with attn_implementation="sdpa".'
+            )
         self.text_output = llava.lm_head
         if config.language_training == "lora":
             add_adapters(self.language, rank=config.lora_rank, alpha=config.lora_alpha)

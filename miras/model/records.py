@@ -39,3 +39,5 @@ class Response:
     """In the order of the answer."""
     seconds: float
     """Wall time, an equal share of its batch's."""
+    is_cut: bool = False
+    """Whether the answer reached the longest length allowed before it ended."""

@@ -46,6 +46,7 @@ class _Spoken:
     ids: list[int]
     states: Tensor
     """[len(ids) + 1, W]: the state that predicted each id, and the one after the last."""
+    is_cut: bool
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class Responder:
         groups = self._groups(spoken, pictures)
         seconds = (time.perf_counter() - started) / len(requests)
         return [
-            Response(answer=self._text(row.ids), groups=tuple(found), seconds=seconds)
+            Response(answer=self._text(row.ids), groups=tuple(found), seconds=seconds, is_cut=row.is_cut)
             for row, found in zip(spoken, groups, strict=True)
         ]
 
@@ -350,7 +351,7 @@ def _turns(request: Request) -> list[TurnText]:
 
 def _spoken(tokens: list[int], states: Tensor, end_id: int) -> _Spoken:
     length = tokens.index(end_id) if end_id in tokens else len(tokens)
-    return _Spoken(tokens[:length], states[: length + 1])
+    return _Spoken(tokens[:length], states[: length + 1], is_cut=length == len(tokens))
 
 
 def save_weights(network: MirasNetwork, folder: Path, *, fingerprint: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from miras.errors import ConfigError
+from miras.files import count_lines
 from miras.model.blueprint import PartSize, stored_config
 from miras.model.config import Public
 from miras.paths import Paths
@@ -28,8 +29,7 @@ def count_pictures(paths: Paths, ingest: IngestConfig) -> int | None:
     From the table that `ingest` left, else from the settings (scenes) or the user's annotations (COCO, Labelme).
     """
     if paths.picture_table.is_file():
-        with paths.picture_table.open("rb") as lines:
-            return sum(1 for _ in lines)
+        return count_lines(paths.picture_table)
     counts = [_count_source(source, limit=ingest.max_pictures) for source in ingest.sources.values()]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None

@@ -8,7 +8,6 @@ lie beside them as `results/<suite>.json`. No date is written: the same data giv
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +16,50 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from miras.dialogue.masks import SIZE_CLASSES
 from miras.dialogue.records import Dialogue, Region
 from miras.files import write_json
 from miras.quality.charts import Drawing, area_histogram, draw
 from miras.quality.config import CheckConfig
-from miras.quality.judge import Table, Verdict
-from miras.quality.summary import kind_counts, size_shares, table_counts
-from miras.quality.validation import RuleResult, Validation
-
-FAILED_ROWS_SHOWN = 10
-SAMPLES_SHOWN = 3
-QUARANTINE_SHOWN = 50
+from miras.quality.data_set import NAME, DataSetVerdict
+from miras.quality.focus_classes import CLASS_OF
+from miras.quality.strata import counts_and_shares
+from miras.quality.summary import focus_shares, kind_counts, spread_of, table_counts
+from miras.quality.tally import RuleTotal, Shown, SuiteTotal, Tally, spread
 
 
-def write_docs(folder: Path, verdict: Verdict, *, pictures: Path, check: CheckConfig, is_stopped: bool) -> None:
+def write_docs(
+    folder: Path, tally: Tally, data_set: DataSetVerdict, *, pictures: Path, check: CheckConfig, is_stopped: bool
+) -> None:
     """Writes all pages and the raw results.
 
     Args:
         folder: an existing, empty folder.
-        verdict: what was found.
+        tally: what was found in the records.
+        data_set: what was found in the whole.
         pictures: folder of the picture files, for small drawings.
         check: the bounds, which the pages tell.
         is_stopped: whether the pipeline stops because of the verdict.
     """
+    environment = _environment()
+    whole = whole_total(data_set)
+    environment.globals["suites"] = [*(total.suite for total in tally.suites), whole.suite]
+    environment.globals["quarantined"] = tally.regions.quarantined + tally.dialogues.quarantined
+    pages = {
+        "index": {**_index(tally, data_set, whole, check), "is_stopped": is_stopped},
+        "quarantine": _quarantine(tally, pictures),
+        NAME: _data_set_page(whole, data_set),
+        **{total.suite.name: _suite_page(total, tally, pictures) for total in tally.suites},
+    }
+    for name, values in pages.items():
+        template = environment.get_template(f"{name if name in ('index', 'quarantine') else 'suite'}.html.j2")
+        (folder / f"{name}.html").write_text(template.render(page=name, **values), "utf-8")
+    (folder / "results").mkdir()
+    for total in (*tally.suites, whole):
+        write_json(folder / "results" / f"{total.suite.name}.json", total.raw())
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("miras.quality"),
         autoescape=True,
@@ -49,19 +69,15 @@ def write_docs(folder: Path, verdict: Verdict, *, pictures: Path, check: CheckCo
     )
     environment.filters["count"] = lambda number: f"{number:,}".replace(",", "\u2009")
     environment.filters["percent"] = _percent
-    environment.globals["suites"] = [validation.suite for validation in verdict.validations]
-    environment.globals["quarantined"] = verdict.regions.quarantined + verdict.dialogues.quarantined
-    pages = {
-        "index": {**_index(verdict, check), "is_stopped": is_stopped},
-        "quarantine": _quarantine(verdict, pictures),
-        **{validation.suite.name: _suite_page(validation, verdict, pictures) for validation in verdict.validations},
-    }
-    for name, values in pages.items():
-        template = environment.get_template(f"{name if name in ('index', 'quarantine') else 'suite'}.html.j2")
-        (folder / f"{name}.html").write_text(template.render(page=name, **values), "utf-8")
-    (folder / "results").mkdir()
-    for validation in verdict.validations:
-        write_json(folder / "results" / f"{validation.suite.name}.json", validation.raw())
+    return environment
+
+
+def whole_total(data_set: DataSetVerdict) -> SuiteTotal:
+    """The rules on the whole data set, as those of the records are told."""
+    suite = data_set.validation.suite
+    total = SuiteTotal(suite, [RuleTotal(rule) for rule in suite.rules])
+    total.add(data_set.validation, data_set.frame)
+    return total
 
 
 def _percent(share: float) -> str:
@@ -71,55 +87,81 @@ def _percent(share: float) -> str:
     return f"{min(max(share * 100, 0.1), 99.9):.1f}".removesuffix(".0") + "%"
 
 
-def _index(verdict: Verdict, check: CheckConfig) -> dict[str, Any]:
-    masks = verdict.masks
-    targets = masks[masks["is_target"]]
-    rules = [result for validation in verdict.validations for result in validation.results]
+def _index(tally: Tally, data_set: DataSetVerdict, whole: SuiteTotal, check: CheckConfig) -> dict[str, Any]:
+    totals = [*tally.suites, whole]
     return {
-        "tables": {table.name: table_counts(table) for table in (verdict.dialogues, verdict.regions)},
-        "rules": len(rules),
-        "rules_met": sum(not result.failed_rows for result in rules),
-        "validations": [_overview(validation) for validation in verdict.validations],
-        "kinds": kind_counts(verdict.dialogues),
-        "sizes": {"targets": size_shares(targets), "all masks": size_shares(masks)},
-        "histogram": area_histogram(targets["area_canvas_px"].dropna(), smallest_px=check.min_area_canvas_px),
+        "tables": {table.name: table_counts(table) for table in tally.tables},
+        "rules": sum(len(total.rules) for total in totals),
+        "rules_met": sum(total.rules_met for total in totals),
+        "validations": [_overview(total) for total in totals],
+        "problems": {"stop": data_set.broken("stop"), "warn": data_set.broken("warn")},
+        "kinds": kind_counts(tally),
+        "sizes": {
+            "targets": counts_and_shares(tally.target_sizes, SIZE_CLASSES),
+            "all masks": counts_and_shares(tally.mask_sizes, SIZE_CLASSES),
+        },
+        "histogram": area_histogram(pd.Series(tally.target_areas_px), smallest_px=check.min_area_canvas_px),
+        "foci": _foci(tally),
+        "progress": {
+            "Words of the focus named before the request": spread_of(tally.focus_named),
+            "Later turns that take up a word of earlier ones": spread_of(tally.turns_linked),
+        },
         "check": check,
-        "without_mask": verdict.regions.rows - len(masks),
+        "without_mask": tally.regions.rows - tally.num_masks,
     }
 
 
-def _overview(validation: Validation) -> dict[str, Any]:
-    failed = {row for result in validation.results for row in result.failed_rows}
+def _foci(tally: Tally) -> list[dict[str, Any]]:
+    """The subclasses that occur, with their class, the most frequent first; none without PRIST dialogues."""
+    found = focus_shares(tally)["subclasses"]
+    rows = [{"name": name, "of": CLASS_OF[name], **figures} for name, figures in found.items() if figures["count"]]
+    return sorted(rows, key=lambda row: -row["count"])
+
+
+def _overview(total: SuiteTotal) -> dict[str, Any]:
     return {
-        "suite": validation.suite,
-        "rows": validation.rows,
-        "rules": len(validation.results),
-        "rules_met": sum(not result.failed_rows for result in validation.results),
-        "rows_failed": len(failed),
+        "suite": total.suite,
+        "rows": total.rows,
+        "rules": len(total.rules),
+        "rules_met": total.rules_met,
+        "rows_failed": total.rows_failed,
     }
 
 
-def _suite_page(validation: Validation, verdict: Verdict, pictures: Path) -> dict[str, Any]:
-    table = verdict.dialogues if validation.suite.name == "dialogues" else verdict.regions
-    frame = verdict.masks if validation.suite.name == "masks" else table.frame
+def _suite_page(total: SuiteTotal, tally: Tally, pictures: Path) -> dict[str, Any]:
     return {
-        "validation": _overview(validation),
-        "suite": validation.suite,
-        "results": [_told(result, frame) for result in validation.results],
-        "samples": _samples(table, verdict, pictures, masked_only=validation.suite.name == "masks"),
+        "validation": _overview(total),
+        "suite": total.suite,
+        "results": [_told(rule) for rule in total.rules],
+        "samples": [_card(shown, pictures) for shown in spread(tally.samples.get(total.suite.name, []))],
+        "is_whole": False,
     }
 
 
-def _told(result: RuleResult, frame: pd.DataFrame) -> dict[str, Any]:
+def _data_set_page(whole: SuiteTotal, data_set: DataSetVerdict) -> dict[str, Any]:
+    consequences = {
+        rule: {"stop": "stops the pipeline", "warn": "warns", "allow": "nothing"}[consequence]
+        for rule, consequence in data_set.consequences.items()
+    }
+    return {
+        "validation": _overview(whole),
+        "suite": whole.suite,
+        "results": [_told(rule) | {"consequence": consequences[rule.rule.name]} for rule in whole.rules],
+        "samples": [],
+        "is_whole": True,
+        "figures": {name.replace("_", " "): value for name, value in data_set.figures.items()},
+    }
+
+
+def _told(total: RuleTotal) -> dict[str, Any]:
     """A rule's result in words, with some of the rows that fail."""
-    shown = frame.iloc[list(result.failed_rows[:FAILED_ROWS_SHOWN])].to_dict("records")
     return {
-        "rule": result.rule,
-        "expectation": expectation_text(result.raw["expectation_config"]),
-        "rows_checked": result.rows_checked,
-        "failed": len(result.failed_rows),
-        "share": len(result.failed_rows) / result.rows_checked if result.rows_checked else 0.0,
-        "examples": [{"record_id": row["record_id"], "reason": result.rule.reason.format_map(row)} for row in shown],
+        "rule": total.rule,
+        "expectation": expectation_text(total.raw["expectation_config"]),
+        "rows_checked": total.rows_checked,
+        "failed": total.failed,
+        "share": total.failed / total.rows_checked if total.rows_checked else 0.0,
+        "examples": [{"record_id": record_id, "reason": reason} for record_id, reason in total.examples],
     }
 
 
@@ -157,47 +199,32 @@ class Card:
     """JSON."""
 
 
-def _samples(table: Table, verdict: Verdict, pictures: Path, *, masked_only: bool) -> list[Card]:
-    """Three records that passed, spread over the table."""
-    rows = [
-        row
-        for row, record in enumerate(table.records)
-        if row not in table.reasons and not (masked_only and isinstance(record, Region) and record.mask is None)
+def _quarantine(tally: Tally, pictures: Path) -> dict[str, Any]:
+    tables = [
+        {
+            "table": table,
+            "rules": table.broken_rules.most_common(),
+            "cards": [_card(shown, pictures) for shown in table.shown],
+        }
+        for table in (tally.regions, tally.dialogues)
     ]
-    step = max(1, len(rows) // SAMPLES_SHOWN)
-    return [_card(table, row, verdict, pictures) for row in rows[::step][:SAMPLES_SHOWN]]
-
-
-def _quarantine(verdict: Verdict, pictures: Path) -> dict[str, Any]:
-    tables = []
-    for table in (verdict.dialogues, verdict.regions):
-        rules: Counter[str] = Counter(rule for reasons in table.reasons.values() for rule in reasons)
-        shown = [_card(table, row, verdict, pictures) for row in list(table.reasons)[:QUARANTINE_SHOWN]]
-        tables.append({"table": table, "rules": rules.most_common(), "cards": shown})
     told = {
-        rule.name: {"says": rule.says, "page": validation.suite.name}
-        for validation in verdict.validations
-        for rule in validation.suite.rules
+        total.rule.name: {"says": total.rule.says, "page": suite.suite.name}
+        for suite in tally.suites
+        for total in suite.rules
     }
     return {"tables": tables, "told": told}
 
 
-def _card(table: Table, row: int, verdict: Verdict, pictures: Path) -> Card:
-    record = table.records[row]
-    reasons = list(table.reasons.get(row, {}).values())
-    regions: dict[str, Region] = {}
-    if isinstance(record, Dialogue):
-        wanted = dict.fromkeys(key for turn in record.turns for key in turn.targets)
-        regions = {key: verdict.region_by_id[key] for key in wanted if key in verdict.region_by_id}
-    else:
-        regions = {record.region_id: record}
-    file_name = verdict.file_names.get(record.image_id)
+def _card(shown: Shown, pictures: Path) -> Card:
+    record = shown.record
+    regions = {region.region_id: region for region in shown.regions}
     return Card(
-        record_id=table.ids[row],
-        reasons=reasons,
+        record_id=shown.record_id,
+        reasons=list(shown.reasons),
         turns=_turns(record, regions) if isinstance(record, Dialogue) else [],
         facts=_facts(record),
-        drawing=draw(list(regions.values()), picture_file=pictures / file_name if file_name else None),
+        drawing=draw(shown.regions, picture_file=pictures / shown.file_name if shown.file_name else None),
         record=json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )
 

@@ -6,9 +6,10 @@ there repeated texts are counted, never refused.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from miras.dialogue.records import Dialogue
@@ -36,6 +37,16 @@ def dialogue_key(dialogue: Dialogue, phrases: Mapping[str, str]) -> str:
         pointed = [phrases.get(region_id, region_id) for region_id in turn.points_at]
         texts += [*pointed, turn.question, plain_text(render_answer(turn, known))]
     return text_key(" ".join(texts))
+
+
+def dialogue_hash(dialogue: Dialogue, phrases: Mapping[str, str]) -> bytes:
+    """16 bytes that stand for `dialogue_key`: equal texts of a million dialogues are found without holding them."""
+    return hashlib.blake2b(dialogue_key(dialogue, phrases).encode(), digest_size=16).digest()
+
+
+def text_key_hash(key: str) -> int:
+    """64 bits that stand for a normalised text."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def repeated_dialogues(dialogues: Sequence[Dialogue], keys: Sequence[str], *, similarity: float) -> dict[int, int]:
@@ -91,13 +102,3 @@ def _shingles(key: str) -> set[tuple[str, ...]]:
 
 def _jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
     return len(one & other) / len(one | other)
-
-
-def repetition_across_pictures(keys: Sequence[str]) -> dict[str, int]:
-    """How often whole texts recur: dialogues, distinct texts, size of the largest group of equal ones."""
-    counts = Counter(keys)
-    return {
-        "dialogues": len(keys),
-        "distinct_texts": len(counts),
-        "most_often": max(counts.values(), default=0),
-    }

@@ -16,8 +16,11 @@ import pandas as pd
 from miras.dialogue.masks import CANVAS_PX, size_class
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Picture, Region, Turn
 from miras.dialogue.rendering import MARKERS, OBJ, SEG, phrases_in, render_answer
+from miras.quality.dialogue_progress import progress_of
 from miras.quality.duplicates import dialogue_key, repeated_dialogues, text_key
-from miras.quality.mask_features import fault, runs_px
+from miras.quality.focus_classes import focus_class
+from miras.quality.mask_features import fault_of_runs, runs_px
+from miras.quality.word_list import WordList
 
 # Our markers in any case, and the special tokens that language models and other data sets use.
 _MARKER = re.compile(
@@ -36,11 +39,13 @@ _REGION_COLUMNS = {
     "phrase": "str",
     "phrase_words": "int64",
     "typed_markers": "str",
-    "is_target": "bool",
+    "is_spoken": "bool",
     "target_without_mask": "str",
     "same_phrase_as": "str",
     "parent_problem": "str",
     "bad_parent": "str",
+    "id_used_again": "str",
+    "unwanted_words": "str",
 }
 _MASK_COLUMNS = {
     "record_id": "str",
@@ -70,7 +75,7 @@ _DIALOGUE_COLUMNS = {
     "slots_in_questions": "int64",
     "slot_mismatch": "str",
     "wrong_references": "str",
-    "questions_about_masks": "int64",
+    "speaks_of_no_mask": "str",
     "targets_per_turn": "str",
     "unknown_targets": "str",
     "targets_elsewhere": "str",
@@ -79,6 +84,11 @@ _DIALOGUE_COLUMNS = {
     "target_phrase_key": "str",
     "rendered_phrases": "str",
     "target_phrases": "str",
+    "id_used_again": "str",
+    "unwanted_words": "str",
+    "focus_class": "str",
+    "focus_named": "float64",
+    "turns_linked": "float64",
 }
 
 
@@ -92,6 +102,14 @@ class Known:
     """By region id."""
     targeted: Collection[str]
     """Ids of the regions that some dialogue asks for."""
+    spoken: Collection[str]
+    """Of those, the ones that some answer calls by the region's own phrase."""
+    repeated_region_ids: Collection[str]
+    """Ids that more than one region of the data set has."""
+    repeated_dialogue_ids: Collection[str]
+    """Ids that more than one dialogue of the data set has."""
+    words: WordList
+    """What no text may hold."""
 
 
 def region_frame(regions: Sequence[Region], known: Known, *, bad_region_ids: Collection[str]) -> pd.DataFrame:
@@ -111,11 +129,13 @@ def region_frame(regions: Sequence[Region], known: Known, *, bad_region_ids: Col
             "phrase": region.phrase,
             "phrase_words": len(region.phrase.split()),
             "typed_markers": _typed_markers([region.phrase], slots_allowed=False),
-            "is_target": region.region_id in known.targeted,
+            "is_spoken": region.region_id in known.spoken,
             "target_without_mask": _target_without_mask(region, known),
             "same_phrase_as": _same_phrase_as(region, holders, known),
             "parent_problem": _parent_problem(region, known),
             "bad_parent": region.parent_id if region.parent_id in bad_region_ids else None,
+            "id_used_again": region.region_id if region.region_id in known.repeated_region_ids else None,
+            "unwanted_words": _listed(known.words.found_in([region.phrase])),
         }
         for region in regions
     ]
@@ -151,11 +171,14 @@ def dialogue_frame(
             "record_id": dialogue.dialogue_id,
             "image_id": dialogue.image_id,
             "kind": dialogue.kind,
-            "unknown_picture": _unknown_picture(dialogue.image_id, known),
+            "unknown_picture": _unknown_picture(dialogue.image_id, known) if _shows(dialogue) else None,
             "text_key": keys[row],
             "repeats": dialogues[repeats[row]].dialogue_id if row in repeats else None,
             **_text_features(dialogue),
             **_target_features(dialogue, known, bad_regions),
+            "id_used_again": dialogue.dialogue_id if dialogue.dialogue_id in known.repeated_dialogue_ids else None,
+            "unwanted_words": _listed(known.words.found_in(_texts(dialogue))),
+            **_prist_features(dialogue, phrases),
         }
         for row, dialogue in enumerate(dialogues)
     ]
@@ -173,6 +196,11 @@ def _unknown_picture(image_id: str, known: Known) -> str | None:
     return image_id if known.pictures is not None and image_id not in known.pictures else None
 
 
+def _shows(dialogue: Dialogue) -> bool:
+    """Whether there has to be a picture: a dialogue in words alone may have none."""
+    return bool(dialogue.image_id) or any(_used(turn) for turn in dialogue.turns)
+
+
 def _target_without_mask(region: Region, known: Known) -> str | None:
     """The region's id when a dialogue asks for pixels that nobody marked; text-only sources have none."""
     is_missing = region.mask is None and region.region_id in known.targeted and known.pictures is not None
@@ -188,7 +216,7 @@ def _phrase_holders(regions: Sequence[Region]) -> dict[tuple[str, str], list[str
 
 
 def _same_phrase_as(region: Region, holders: Mapping[tuple[str, str], list[str]], known: Known) -> str | None:
-    if region.region_id not in known.targeted or not region.phrase.strip():
+    if region.region_id not in known.spoken or not region.phrase.strip():
         return None
     others = set(holders[region.image_id, text_key(region.phrase)]) - {region.region_id}
     return ", ".join(sorted(others)) or None
@@ -209,9 +237,9 @@ def _mask_row(region: Region, known: Known) -> dict[str, Any]:
     assert region.mask is not None
     picture = (known.pictures or {}).get(region.image_id)
     height, width = region.mask.size
-    problem = fault(region.mask)
-    runs = None if problem else runs_px(region.mask)
-    area = None if runs is None else int(runs[1::2].sum())
+    runs = runs_px(region.mask)
+    problem = fault_of_runs(runs, height=height, width=width)
+    area = None if runs is None or problem else int(runs[1::2].sum())
     canvas = area * (CANVAS_PX / max(height, width)) ** 2 if area else None
     return {
         "record_id": region.region_id,
@@ -244,8 +272,30 @@ def _text_features(dialogue: Dialogue) -> dict[str, Any]:
         "slots_in_questions": sum(turn.question.count(TARGET_SLOT) for turn in dialogue.turns),
         "slot_mismatch": _listed(_slot_mismatches(dialogue.turns)),
         "wrong_references": _listed(_wrong_references(dialogue.turns)),
-        "questions_about_masks": sum(bool(turn.refers_to or turn.points_at) for turn in dialogue.turns),
+        "speaks_of_no_mask": _mrseg_without_mask(dialogue),
     }
+
+
+def _texts(dialogue: Dialogue) -> list[str]:
+    return [dialogue.focus, *(text for turn in dialogue.turns for text in (turn.question, turn.answer, *turn.names))]
+
+
+def _prist_features(dialogue: Dialogue, phrases: Mapping[str, str]) -> dict[str, str | float | None]:
+    if dialogue.kind != "prist":
+        return {"focus_class": None, "focus_named": None, "turns_linked": None}
+    progress = progress_of(dialogue, phrases)
+    return {
+        "focus_class": focus_class(dialogue.focus) if dialogue.focus.strip() else None,
+        "focus_named": progress.focus_named,
+        "turns_linked": progress.turns_linked,
+    }
+
+
+def _mrseg_without_mask(dialogue: Dialogue) -> str | None:
+    """The only question of an MRSeg dialogue, where it is about no mask: then it is an ordinary query."""
+    is_query = dialogue.kind == "mrseg" and len(dialogue.turns) == 1
+    about = any(turn.refers_to or turn.points_at for turn in dialogue.turns)
+    return dialogue.turns[0].question if is_query and not about else None
 
 
 def _target_features(dialogue: Dialogue, known: Known, bad_regions: Mapping[str, str]) -> dict[str, str | bool | None]:

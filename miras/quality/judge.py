@@ -1,4 +1,4 @@
-"""Which records pass, and why the others do not: all suites on one data set. Reads and writes no files.
+"""Which records pass, and why the others do not: the suites of records on one data set, or on a chunk of it.
 
 Order: masks, then regions, then dialogues, because a dialogue falls with its target and a part with its
 whole. So `parent_id` of a region that passed always names a region that passed.
@@ -6,17 +6,20 @@ whole. So `parent_id` of a region that passed always names a region that passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
 from miras.dialogue.records import Dialogue, Picture, Region
+from miras.quality.chunks import Chunk
 from miras.quality.config import CheckConfig
 from miras.quality.features import Known, dialogue_frame, mask_frame, region_frame
 from miras.quality.suites import dialogue_suite, mask_suite, region_suite
 from miras.quality.validation import Validation, reasons_by_row, validate
+from miras.quality.word_list import WordList
 
 Reasons = dict[int, dict[str, str]]  # row of the table -> rule name -> what is wrong
 
@@ -68,12 +71,26 @@ class Verdict:
         return {record.region_id: record for record in self.regions.records if isinstance(record, Region)}
 
 
+def judge_chunk(chunk: Chunk, *, check: CheckConfig, words: WordList) -> Verdict:
+    """The verdict on some pictures of a data set; the same as on all of it at once."""
+    return _judge(
+        chunk.dialogues,
+        chunk.regions,
+        elsewhere=chunk.elsewhere,
+        pictures=chunk.pictures,
+        repeated=(chunk.repeated_region_ids, chunk.repeated_dialogue_ids),
+        check=check,
+        words=words,
+    )
+
+
 def judge(
     dialogues: Sequence[Dialogue],
     regions: Sequence[Region],
     *,
     pictures: Mapping[str, Picture] | None,
     check: CheckConfig,
+    words: WordList,
 ) -> Verdict:
     """The verdict of all suites.
 
@@ -82,11 +99,37 @@ def judge(
         regions: as ingested.
         pictures: by image id; None for a text-only source: the rules that need pictures do not apply.
         check: bounds of the rules.
+        words: what no text may hold.
     """
+    repeated = (
+        _repeated(region.region_id for region in regions),
+        _repeated(dialogue.dialogue_id for dialogue in dialogues),
+    )
+    return _judge(dialogues, regions, elsewhere=(), pictures=pictures, repeated=repeated, check=check, words=words)
+
+
+def _repeated(ids: Iterable[str]) -> frozenset[str]:
+    return frozenset(key for key, count in Counter(ids).items() if count > 1)
+
+
+def _judge(
+    dialogues: Sequence[Dialogue],
+    regions: Sequence[Region],
+    *,
+    elsewhere: Sequence[Region],
+    pictures: Mapping[str, Picture] | None,
+    repeated: tuple[Collection[str], Collection[str]],
+    check: CheckConfig,
+    words: WordList,
+) -> Verdict:
     known = Known(
         pictures=pictures,
-        regions={region.region_id: region for region in regions},
+        regions={region.region_id: region for region in (*elsewhere, *regions)},
         targeted={key for dialogue in dialogues for turn in dialogue.turns for key in turn.targets},
+        spoken={key for dialogue in dialogues for turn in dialogue.turns if not turn.names for key in turn.targets},
+        repeated_region_ids=repeated[0],
+        repeated_dialogue_ids=repeated[1],
+        words=words,
     )
     masks = mask_frame(regions, known)
     mask_validation = validate(masks, mask_suite(check))

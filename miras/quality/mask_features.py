@@ -45,12 +45,15 @@ def _undo_differences(values: np.ndarray) -> np.ndarray:
 
 def fault(rle: Rle) -> str | None:
     """Why the code is no mask of its own size, or None when it is one."""
-    runs = runs_px(rle)
+    return fault_of_runs(runs_px(rle), height=rle.size[0], width=rle.size[1])
+
+
+def fault_of_runs(runs: np.ndarray | None, *, height: int, width: int) -> str | None:
+    """The same, of what `runs_px` gave."""
     if runs is None:
         return "the run lengths cannot be read"
     if (runs < 0).any():
         return "a run has a negative length"
-    height, width = rle.size
     if runs.sum() != height * width:
         return f"the runs cover {runs.sum()} pixels, the mask has {height} x {width} = {height * width}"
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from miras.dialogue.records import Rejected
 from miras.quality.config import CheckConfig
 from miras.quality.judge import Verdict, judge
+from miras.quality.word_list import read_word_list
 from miras.sources.prist import read_prist
 
 
@@ -28,6 +29,7 @@ def check_prist_text(path: Path, *, check: CheckConfig) -> TextVerdict:
 
     Raises:
         DataError: the file is missing, not JSON, or not a list.
+        ConfigError: the word list cannot be read.
     """
     read = list(read_prist(path))
     records = [record for record in read if not isinstance(record, Rejected)]
@@ -38,5 +40,6 @@ def check_prist_text(path: Path, *, check: CheckConfig) -> TextVerdict:
             [record.region for record in records],
             pictures=None,
             check=check,
+            words=read_word_list(check.word_list, emails=check.refuse_emails, phones=check.refuse_phones),
         ),
     )

@@ -15,10 +15,14 @@ from miras.quality.config import CheckConfig
 
 # Comparisons of a GX column build conditions: the rows an expectation is limited to.
 IS_TARGET = Column("is_target") == True  # noqa: E712
+IS_SPOKEN = Column("is_spoken") == True  # noqa: E712
 IS_PRIST = Column("kind") == "prist"
 IS_MRSEG = Column("kind") == "mrseg"
-IS_QUERY = Column("kind").is_not_in(["prist", "mrseg"])
-MAX_MRSEG_TURNS = 6  # of SegLLM's public recipe (fact sheet 4.1)
+IS_QUERY = Column("kind").is_in(["semantic", "referring", "caption"])
+MAX_MRSEG_TURNS = 19  # the longest of SegLLM's public data set (fact sheet 4.6)
+
+
+UNWANTED_WORDS = "No text holds an e-mail address, a telephone number or a word of the list, as far as each is refused."
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def region_suite() -> Suite:
                 "region_id_unique",
                 "No two regions have the same id.",
                 "the id {record_id} is used more than once",
-                gxe.ExpectColumnValuesToBeUnique(column="record_id"),
+                _no_value("id_used_again"),
             ),
             Rule(
                 "region_picture_exists",
@@ -68,9 +72,9 @@ def region_suite() -> Suite:
             ),
             Rule(
                 "phrase_present",
-                "A region that a dialogue asks for has a phrase.",
-                "its phrase is empty, and a dialogue asks for it",
-                gxe.ExpectColumnValuesToBeBetween(column="phrase_words", min_value=1, row_condition=IS_TARGET),
+                "A region that an answer calls by its phrase has one.",
+                "its phrase is empty, and an answer calls it by it",
+                gxe.ExpectColumnValuesToBeBetween(column="phrase_words", min_value=1, row_condition=IS_SPOKEN),
             ),
             Rule(
                 "phrase_without_markers",
@@ -86,7 +90,7 @@ def region_suite() -> Suite:
             ),
             Rule(
                 "phrase_unique_in_picture",
-                "The phrase of a region that a dialogue asks for names no other region of the picture.",
+                "A phrase that an answer uses names no other region of the picture.",
                 'its phrase "{phrase}" also names {same_phrase_as} of the same picture',
                 _no_value("same_phrase_as"),
             ),
@@ -101,6 +105,12 @@ def region_suite() -> Suite:
                 "The region that it is part of passed the checks.",
                 "it is part of {bad_parent}, which is in quarantine",
                 _no_value("bad_parent"),
+            ),
+            Rule(
+                "phrase_without_unwanted_words",
+                UNWANTED_WORDS,
+                "its phrase holds: {unwanted_words}",
+                _no_value("unwanted_words"),
             ),
         ),
     )
@@ -165,6 +175,7 @@ def dialogue_suite(check: CheckConfig) -> Suite:
             *_marker_rules(),
             *_target_rules(),
             *_prist_rules(),
+            *_progress_rules(check),
         ),
     )
 
@@ -176,7 +187,7 @@ def _shape_rules(check: CheckConfig) -> tuple[Rule, ...]:
             "dialogue_id_unique",
             "No two dialogues have the same id.",
             "the id {record_id} is used more than once",
-            gxe.ExpectColumnValuesToBeUnique(column="record_id"),
+            _no_value("id_used_again"),
         ),
         Rule(
             "dialogue_picture_exists",
@@ -211,7 +222,7 @@ def _shape_rules(check: CheckConfig) -> tuple[Rule, ...]:
         ),
         Rule(
             "query_turn_count",
-            "A dialogue of any other kind has one turn.",
+            "A dialogue of kind semantic, referring or caption has one turn.",
             "has {turns} turns, a dialogue of kind {kind} has 1",
             gxe.ExpectColumnValuesToBeInSet(column="turns", value_set=[1], row_condition=IS_QUERY),
         ),
@@ -237,6 +248,12 @@ def _text_rules(check: CheckConfig) -> tuple[Rule, ...]:
             "No dialogue repeats an earlier one of its picture in the same or nearly the same words.",
             "says the same as {repeats} of the same picture",
             _no_value("repeats"),
+        ),
+        Rule(
+            "text_without_unwanted_words",
+            UNWANTED_WORDS,
+            "its texts hold: {unwanted_words}",
+            _no_value("unwanted_words"),
         ),
     )
 
@@ -292,9 +309,9 @@ def _target_rules() -> tuple[Rule, ...]:
         ),
         Rule(
             "mrseg_refers_to_masks",
-            "An MRSeg dialogue has a question about an earlier mask or about one that the person points at.",
-            "none of its questions speaks of a mask",
-            gxe.ExpectColumnValuesToBeBetween(column="questions_about_masks", min_value=1, row_condition=IS_MRSEG),
+            "An MRSeg dialogue of one turn is about a mask that the person points at.",
+            'its only question speaks of no mask: "{speaks_of_no_mask}"',
+            _no_value("speaks_of_no_mask"),
         ),
     )
 
@@ -338,29 +355,26 @@ def _prist_rules() -> tuple[Rule, ...]:
     )
 
 
-def leak_suite() -> Suite:
-    """What every row of the joined splits must be."""
-    return Suite(
-        name="splits",
-        title="Splits",
-        rules=(
-            Rule(
-                "image_in_one_split",
-                "No picture is in two splits.",
-                "picture {image_id} is in {splits_of_image} splits",
-                gxe.ExpectColumnValuesToBeInSet(column="splits_of_image", value_set=[1]),
+def _progress_rules(check: CheckConfig) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            "prist_focus_named",
+            f"Before the request, a PRIST dialogue has named at least {check.min_focus_named:.0%} of the content words "
+            "of its focus.",
+            "its turns before the request name {focus_named:.0%} of the words of its focus, at least "
+            f"{check.min_focus_named:.0%} expected",
+            gxe.ExpectColumnValuesToBeBetween(
+                column="focus_named", min_value=check.min_focus_named, row_condition=IS_PRIST
             ),
-            Rule(
-                "content_in_one_split",
-                "No two files with the same content are in different splits.",
-                "the content of picture {image_id} is in {splits_of_content} splits",
-                gxe.ExpectColumnValuesToBeInSet(column="splits_of_content", value_set=[1]),
-            ),
-            Rule(
-                "text_in_one_split",
-                "No dialogue text about the same picture content is in two splits.",
-                "the text of {record_id}, with the same picture content, is in {splits_of_text} splits",
-                gxe.ExpectColumnValuesToBeInSet(column="splits_of_text", value_set=[1]),
+        ),
+        Rule(
+            "prist_turns_build_on_earlier",
+            f"At least {check.min_turns_linked:.0%} of a PRIST dialogue's later turns take up a content word of "
+            "earlier ones.",
+            "only {turns_linked:.0%} of its later turns take up a word of earlier ones, at least "
+            f"{check.min_turns_linked:.0%} expected",
+            gxe.ExpectColumnValuesToBeBetween(
+                column="turns_linked", min_value=check.min_turns_linked, row_condition=IS_PRIST
             ),
         ),
     )

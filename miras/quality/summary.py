@@ -1,47 +1,59 @@
-"""The summary of the checks: rows in, passed, quarantined, per rule, kind and size class."""
+"""The summary of the checks: records per table, rule, kind, size and focus class; the data set's figures."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from miras.dialogue.masks import SIZE_CLASSES
-from miras.quality.duplicates import repetition_across_pictures
-from miras.quality.judge import Table, Verdict
+from miras.quality.data_set import NAME, DataSetVerdict
+from miras.quality.focus_classes import CLASSES, OTHER, SUBCLASSES
+from miras.quality.strata import counts_and_shares
+from miras.quality.tally import TableTotal, Tally
+
+_QUANTILES = {"least": 0.0, "p01": 0.01, "p05": 0.05, "median": 0.5}
 
 
-def summarise(verdict: Verdict) -> dict[str, Any]:
-    """JSON values; for each table rows = passed + quarantined."""
-    dialogues = verdict.dialogues.frame
+def summarise(tally: Tally, data_set: DataSetVerdict) -> dict[str, Any]:
+    """JSON values; for each table rows = passed + quarantined. Numbers become metrics over data versions."""
+    suites = {total.suite.name: total.rules for total in tally.suites}
     return {
         "tables": {
-            "regions": table_counts(verdict.regions) | {"without_mask": verdict.regions.rows - len(verdict.masks)},
-            "dialogues": table_counts(verdict.dialogues),
+            "regions": table_counts(tally.regions) | {"without_mask": tally.regions.rows - tally.num_masks},
+            "dialogues": table_counts(tally.dialogues),
         },
-        "kinds": kind_counts(verdict.dialogues),
+        "data_set": {name: value for name, value in data_set.figures.items() if value is not None},
+        "kinds": kind_counts(tally),
         "size_classes": {
-            "regions": size_shares(verdict.masks),
-            "targets": size_shares(verdict.masks[verdict.masks["is_target"]]),
+            "regions": counts_and_shares(tally.mask_sizes, SIZE_CLASSES),
+            "targets": counts_and_shares(tally.target_sizes, SIZE_CLASSES),
         },
+        "focus_classes": focus_shares(tally),
+        "progress": {"focus_named": spread_of(tally.focus_named), "turns_linked": spread_of(tally.turns_linked)},
         "rules": {
-            validation.suite.name: {
+            name: {
+                total.rule.name: {"says": total.rule.says, "rows_checked": total.rows_checked, "failed": total.failed}
+                for total in rules
+            }
+            for name, rules in suites.items()
+        }
+        | {
+            NAME: {
                 result.rule.name: {
                     "says": result.rule.says,
                     "rows_checked": result.rows_checked,
                     "failed": len(result.failed_rows),
                 }
-                for result in validation.results
+                for result in data_set.validation.results
             }
-            for validation in verdict.validations
         },
-        "prist_texts_across_pictures": repetition_across_pictures(
-            list(dialogues.loc[dialogues["kind"] == "prist", "text_key"])
-        ),
+        "prist_texts_across_pictures": tally.repetition_across_pictures(),
     }
 
 
-def table_counts(table: Table) -> dict[str, int | float]:
+def table_counts(table: TableTotal) -> dict[str, int | float]:
     """Rows, passed, quarantined and the share quarantined of one table."""
     return {
         "rows": table.rows,
@@ -51,25 +63,25 @@ def table_counts(table: Table) -> dict[str, int | float]:
     }
 
 
-def kind_counts(dialogues: Table) -> dict[str, dict[str, int]]:
+def kind_counts(tally: Tally) -> dict[str, dict[str, int]]:
     """Rows, passed and quarantined per kind of dialogue, the most frequent kind first."""
-    kinds = dialogues.frame["kind"]
-    bad = kinds[kinds.index.isin(list(dialogues.reasons))].value_counts()
-    counts = {}
-    for kind, rows in kinds.value_counts().items():
-        failed = int(bad.get(kind, 0))
-        counts[str(kind)] = {"rows": int(rows), "passed": int(rows) - failed, "quarantined": failed}
-    return counts
-
-
-def size_shares(masks: pd.DataFrame) -> dict[str, dict[str, int | float]]:
-    """Count and share of each size class among the masks that are not empty."""
-    counts = masks["size_class"].value_counts()
-    total = int(counts.sum())
     return {
-        name: {
-            "count": int(counts.get(name, 0)),
-            "share": round(counts.get(name, 0) / total, 4) if total else 0.0,
-        }
-        for name in SIZE_CLASSES
+        kind: {"rows": rows, "passed": rows - tally.bad_kinds[kind], "quarantined": tally.bad_kinds[kind]}
+        for kind, rows in tally.kinds.most_common()
     }
+
+
+def focus_shares(tally: Tally) -> dict[str, Any]:
+    """Count and share of each class of PRIST foci, and of each subclass."""
+    subclasses = counts_and_shares(tally.focus_classes, SUBCLASSES)
+    of_class = Counter({name: sum(tally.focus_classes[sub] for sub in subs) for name, subs in CLASSES.items()})
+    of_class[OTHER] = tally.focus_classes[OTHER]
+    return {"classes": counts_and_shares(of_class, (*CLASSES, OTHER)), "subclasses": subclasses}
+
+
+def spread_of(values: np.ndarray) -> dict[str, float]:
+    """Mean and some quantiles; empty where nothing was measured."""
+    if not len(values):
+        return {}
+    quantiles = {name: round(float(np.quantile(values, share)), 4) for name, share in _QUANTILES.items()}
+    return {"mean": round(float(values.mean()), 4), **quantiles}

@@ -107,7 +107,7 @@ def _category_names(path: Path, records: list[Any], *, ignore: Sequence[str]) ->
     names: dict[Any, str | None] = {}
     for index, record in enumerate(records):
         try:
-            key, raw = _field(record, "id"), _field(record, "name")
+            key, raw = field_of(record, "id"), field_of(record, "name")
             name = None if raw in ignore else category_name(raw)
         except DataError as error:
             raise DataError(f"{path}: categories[{index}]: {error}. Correct it in the file.") from None
@@ -124,7 +124,7 @@ def _group(coco: _CocoFile, annotations: list[Any]) -> None:
     for index, annotation in enumerate(annotations):
         where = f"{coco.path}: annotations[{index}]"
         try:
-            image_id = _field(annotation, "image_id")
+            image_id = field_of(annotation, "image_id")
         except DataError as error:
             coco.strays.append(rejection(RejectedRegion, where, error))
             continue
@@ -136,12 +136,12 @@ def _group(coco: _CocoFile, annotations: list[Any]) -> None:
 
 
 def _read_picture(coco: _CocoFile, image: Any) -> Iterator[FilePicture | Rejected]:
-    where = f"{coco.path}: image {_label(image)}"
+    where = f"{coco.path}: image {label_of(image)}"
     try:
-        annotations = coco.annotations.pop(_field(image, "id"), None)
+        annotations = coco.annotations.pop(field_of(image, "id"), None)
         if annotations is None:
             raise DataError("an earlier picture has the same id")
-        path = find_picture(_field(image, "file_name"), folders=coco.folders, root=coco.path.parent)
+        path = find_picture(field_of(image, "file_name"), folders=coco.folders, root=coco.path.parent)
         picture = load_picture(path, max_megapixels=coco.max_megapixels)
         check_size(picture, height=image.get("height"), width=image.get("width"), name=path.name)
     except DataError as error:
@@ -154,7 +154,7 @@ def _read_picture(coco: _CocoFile, image: Any) -> Iterator[FilePicture | Rejecte
         try:
             region = _region(coco, annotation, picture, image_id=image_id, number=len(regions))
         except DataError as error:
-            yield rejection(RejectedRegion, f"{where}, annotation {_label(annotation)}", error)
+            yield rejection(RejectedRegion, f"{where}, annotation {label_of(annotation)}", error)
             continue
         if region:
             regions.append(region)
@@ -186,10 +186,10 @@ def _region(coco: _CocoFile, annotation: Any, picture: UprightPicture, *, image_
     """None: its category is left out on purpose."""
     annotation_id = annotation.get("id", _MISSING)
     if annotation_id is not _MISSING:
-        if _field(annotation, "id") in coco.annotation_ids:
+        if field_of(annotation, "id") in coco.annotation_ids:
             raise DataError(f"an earlier annotation has the same id {annotation_id}")
         coco.annotation_ids.add(annotation_id)
-    category_id = _field(annotation, "category_id")
+    category_id = field_of(annotation, "category_id")
     if category_id not in coco.names:
         raise DataError(f"category id {category_id!r} is not among the categories")
     name = coco.names[category_id]
@@ -201,13 +201,13 @@ def _region(coco: _CocoFile, annotation: Any, picture: UprightPicture, *, image_
         region_id=f"{image_id}-r{number}",
         image_id=image_id,
         phrase="",
-        mask=_mask(annotation.get("segmentation"), **size),
+        mask=segmentation_mask(annotation.get("segmentation"), **size),
         category=f"group of {plural(name)}" if is_crowd else name,
         attributes={"crowd": "yes"} if is_crowd else {},
     )
 
 
-def _mask(segmentation: object, *, height: int, width: int) -> Rle:
+def segmentation_mask(segmentation: object, *, height: int, width: int) -> Rle:
     if isinstance(segmentation, list):
         return outline_mask(segmentation, height=height, width=width)
     if not isinstance(segmentation, dict):
@@ -252,7 +252,7 @@ def unpack_runs(counts: str) -> list[int]:
     return runs
 
 
-def _field(record: Any, key: str) -> Any:
+def field_of(record: Any, key: str) -> Any:
     """A number or text under this key of a record."""
     if not isinstance(record, dict):
         raise DataError(f"expected an object with keys, found {type(record).__name__}")
@@ -261,7 +261,7 @@ def _field(record: Any, key: str) -> Any:
     return record[key]
 
 
-def _label(record: Any) -> str:
+def label_of(record: Any) -> str:
     if not isinstance(record, dict):
         return repr(record)[:40]
     name = record.get("file_name")

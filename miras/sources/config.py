@@ -7,12 +7,43 @@ from typing import Annotated
 from pydantic import Field
 
 from miras.config import Section
+from miras.sources.ade20k import Ade20kSource
+from miras.sources.captions import CaptionsSource
 from miras.sources.coco import CocoSource
+from miras.sources.coco_panoptic import CocoPanopticSource
 from miras.sources.labelme import LabelmeSource
 from miras.sources.limits import ReadLimits
+from miras.sources.llava_instruct import LlavaInstructSource
+from miras.sources.lvis import LvisSource
+from miras.sources.mrseg import MrsegSource
+from miras.sources.paco import PacoSource
+from miras.sources.pascal_part import PascalPartSource
+from miras.sources.prist import PristSource
+from miras.sources.reasonseg import ReasonSegSource
+from miras.sources.refer import ReferSource
 from miras.sources.scenes import ScenesSource
+from miras.sources.semantic import SemanticSource
+from miras.sources.visual_genome import VisualGenomeSource
 
-Source = Annotated[ScenesSource | CocoSource | LabelmeSource, Field(discriminator="reader")]
+Source = Annotated[
+    ScenesSource
+    | CocoSource
+    | LabelmeSource
+    | LvisSource
+    | PacoSource
+    | PascalPartSource
+    | Ade20kSource
+    | CocoPanopticSource
+    | SemanticSource
+    | VisualGenomeSource
+    | ReferSource
+    | ReasonSegSource
+    | CaptionsSource
+    | LlavaInstructSource
+    | PristSource
+    | MrsegSource,
+    Field(discriminator="reader"),
+]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 

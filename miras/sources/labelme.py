@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 
 from miras.config import Section
@@ -185,15 +184,21 @@ def _regions(
             objects.setdefault(key, []).append(index)
     for indices in objects.values():
         try:
-            pieces = [_shape_mask(shapes[index], picture.pixels) for index in indices]
+            size = {"height": picture.pixels.height, "width": picture.pixels.width}
+            pieces = [shape_mask(shapes[index], **size) for index in indices]
             yield category_name(shapes[indices[0]].get("label")), masks.union(pieces)
         except DataError as error:
             where = f"{path}: shapes{indices}"
             yield rejection(RejectedRegion, where, error)
 
 
-def _shape_mask(shape: dict[str, Any], pixels: Image.Image) -> Rle:
-    size = {"height": pixels.height, "width": pixels.width}
+def shape_mask(shape: dict[str, Any], *, height: int, width: int) -> Rle:
+    """What a shape encloses in a picture of this size.
+
+    Raises:
+        DataError: its type is unknown, its points are not what its type needs, or it covers no pixel.
+    """
+    size = {"height": height, "width": width}
     points = _points(shape.get("points"))
     kind = shape.get("shape_type", "polygon")  # versions before 3 had polygons only
     if kind == "polygon" or (kind == "rectangle" and len(points) == 4):

@@ -20,6 +20,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from miras.dialogue.records import Region
 from miras.errors import DataError
 from miras.sources.records import SourcePicture
 
@@ -53,6 +54,29 @@ class FilePicture(SourcePicture):
 
     content: bytes
     suffix: str
+
+    @classmethod
+    def of(
+        cls,
+        picture: UprightPicture,
+        *,
+        image_id: str,
+        origin: str,
+        regions: Sequence[Region],
+        licence: str = "",
+        absent: Sequence[str] = (),
+    ) -> FilePicture:
+        """A decoded file with what is known about it."""
+        return cls(
+            image_id=image_id,
+            pixels=picture.pixels,
+            origin=origin,
+            regions=tuple(regions),
+            licence=licence,
+            absent=tuple(absent),
+            content=picture.content,
+            suffix=picture.suffix,
+        )
 
 
 def open_picture(path: Path, *, max_megapixels: int) -> Image.Image:

@@ -24,9 +24,10 @@ from miras.files import finished_file
 from miras.progress import progress
 from miras.sources.annotations import RejectedPicture, category_name, read_json, rejection
 from miras.sources.limits import ReadLimits
-from miras.sources.pictures import ImageIds, UprightPicture, picture_folder, printable
+from miras.sources.pictures import FilePicture, ImageIds, UprightPicture, picture_folder, printable
 from miras.sources.prist_masks import MaskFile, Resolution, read_manifest
-from miras.sources.told import Original, RejectedDialogue, ToldPicture, named_picture
+from miras.sources.records import Original
+from miras.sources.told import RejectedDialogue, named_picture
 
 ROLES = ("human", "gpt")  # question, answer
 _SAFE_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -58,7 +59,7 @@ class PristRecord:
     """The record as it stood in the file."""
 
 
-def read(source: PristSource, *, limits: ReadLimits) -> Iterator[ToldPicture | Rejected]:
+def read(source: PristSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:
     """The pictures with their dialogues and one region per label that a focus means.
 
     Two dialogues of a picture with one focus share its region. A picture that is missing, or whose mask file is, is
@@ -166,7 +167,7 @@ def _picture(
     *,
     image_id: str,
     where: str,
-) -> Iterator[ToldPicture | Rejected]:
+) -> Iterator[FilePicture | Rejected]:
     name = records[0].original.record["img_id"]
     foci = [item.dialogue.focus for item in records]
     regions: dict[str, Region] = {}  # by the label it was drawn under
@@ -191,7 +192,7 @@ def _picture(
         changes = {"dialogue_id": f"{image_id}-prist-{position}", "image_id": image_id, "turns": (*turns[:-1], last)}
         dialogues.append(item.dialogue.model_copy(update=changes))
         originals.append(item.original.model_copy(update={"dialogue_id": changes["dialogue_id"]}))
-    yield ToldPicture(
+    yield FilePicture(
         image_id=image_id,
         pixels=picture.pixels,
         origin=name,

@@ -1,12 +1,32 @@
-"""What every reader hands to the stage `ingest`: one picture with its regions."""
+"""What readers hand to the stage `ingest`: a picture with its regions and dialogues, or dialogues without one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
-from miras.dialogue.records import Dialogue, Region
+from miras.dialogue.records import Dialogue, Frozen, Region
+
+
+class Original(Frozen):
+    """A source record whose form holds more than a `Dialogue` does (ids, roles, markers, blanks).
+
+    Kept beside the dialogues, since no stage but the export needs it, and written back by it.
+    """
+
+    dialogue_id: str
+    """The dialogue that was made of it."""
+    record: dict[str, Any]
+    """As it stood in the source's JSON."""
+
+
+@dataclass(frozen=True)
+class TextOnly:
+    """Dialogues without a picture (`image_id` "")."""
+
+    dialogues: tuple[Dialogue, ...]
 
 
 @dataclass(frozen=True)
@@ -26,3 +46,7 @@ class SourcePicture:
     """What the source itself says about the picture: referring expressions, questions and answers, captions."""
     licence: str = ""
     """Name or address of the picture's licence, where the source states one."""
+    absent: tuple[str, ...] = ()
+    """Class names that the source states to be nowhere in the picture, checked by people."""
+    originals: tuple[Original, ...] = ()
+    """Source records of its dialogues, in their order, where an export could not be made from the dialogues alone."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -21,14 +21,13 @@ from miras.errors import DataError
 from miras.files import finished_folder, write_records
 from miras.generate.phrases import identify
 from miras.paths import Paths
-from miras.progress import progress
-from miras.sources import coco, labelme, scenes
 from miras.sources.annotations import NotAnArea, RejectedPicture, RejectedRegion, rejection
 from miras.sources.config import IngestConfig
-from miras.sources.limits import ReadLimits
+from miras.sources.ids import own_picture, own_texts
 from miras.sources.pictures import FilePicture, encode_png
-from miras.sources.records import SourcePicture
-from miras.sources.scenes import ScenesSource
+from miras.sources.readers import NOT_EXHAUSTIVE, READERS
+from miras.sources.records import Original, SourcePicture, TextOnly
+from miras.sources.told import RejectedDialogue
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +48,13 @@ class _Tally:
         return sum(isinstance(item, kind) for item in self.rejected)
 
     def rejected_share(self) -> float:
-        """The larger of two shares: rejected among all pictures, rejected among the regions of those kept."""
-        pictures, regions = self.count(RejectedPicture), self.count(RejectedRegion)
-        return max(pictures / max(1, pictures + self.num_pictures), regions / max(1, regions + self.num_regions))
+        """The largest share of rejected ones: of all pictures, of the regions of those kept, of the dialogues."""
+        kept = {
+            RejectedPicture: self.num_pictures,
+            RejectedRegion: self.num_regions,
+            RejectedDialogue: self.num_dialogues,
+        }
+        return max(self.count(kind) / max(1, self.count(kind) + number) for kind, number in kept.items())
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,23 @@ class _Tables:
     pictures: TextIO
     regions: TextIO
     dialogues: TextIO
+    originals: TextIO
     rejected: TextIO
     stored: dict[str, _Stored] = field(default_factory=dict)
     """By sha256 of the content."""
 
     @classmethod
     def open(cls, folder: Path, paths: Paths, files: ExitStack) -> _Tables:
-        names = (paths.picture_table, paths.region_table, paths.source_dialogues, paths.rejected_table)
-        return cls(*(files.enter_context((folder / path.name).open("w", encoding="utf-8")) for path in names))
+        def table(path: Path) -> TextIO:
+            return files.enter_context((folder / path.name).open("w", encoding="utf-8"))
+
+        return cls(
+            pictures=table(paths.picture_table),
+            regions=table(paths.region_table),
+            dialogues=table(paths.source_dialogues),
+            originals=table(paths.source_originals),
+            rejected=table(paths.rejected_table),
+        )
 
 
 def run(*, paths: Paths, work: Path, ingest: IngestConfig) -> None:
@@ -99,33 +111,24 @@ def run(*, paths: Paths, work: Path, ingest: IngestConfig) -> None:
                 _store(name, pictures, tables, ingest, work)
 
 
-def _read_scenes(source: ScenesSource, *, limits: ReadLimits) -> Iterator[SourcePicture]:
-    count = min(source.count, limits.max_pictures)
-    rendered = scenes.read(count=count, size_px=source.size_px, seed=source.seed)
-    yield from progress(rendered, total=count, name="rendering scenes", unit="pictures")
-
-
-READERS: dict[str, Callable[..., Iterable[SourcePicture | Rejected]]] = {
-    "scenes": _read_scenes,
-    "coco": coco.read,
-    "labelme": labelme.read,
-}
-
-
 def _store(name: str, pictures_folder: Path, tables: _Tables, ingest: IngestConfig, work: Path) -> None:
     """Writes a source's pictures as they come.
 
     A picture stored before by the same source is rejected; one that another source has, too, gets a record of its own
     but shares the file: it will fall into the same split, and is encoded once.
     """
-    tally, source = _Tally(), ingest.sources[name]
+    tally, source, has_others = _Tally(), ingest.sources[name], len(ingest.sources) > 1
     for item in READERS[source.reader](source, limits=ingest.limits()):
         if tally.num_pictures == ingest.max_pictures:
             break
         if isinstance(item, Rejected):
             tally.rejected.append(item)
             continue
-        picture = _in_source(item, name) if len(ingest.sources) > 1 else item
+        if isinstance(item, TextOnly):
+            texts = own_texts(item, name) if has_others else item
+            _write_dialogues(tables, texts.dialogues, (), tally)
+            continue
+        picture = own_picture(item, name) if has_others else item
         content, suffix = _stored_form(picture)
         sha256 = hashlib.sha256(content).hexdigest()
         earlier = tables.stored.get(sha256)
@@ -135,11 +138,9 @@ def _store(name: str, pictures_folder: Path, tables: _Tables, ingest: IngestConf
         if earlier is None:
             earlier = tables.stored[sha256] = _Stored(name, picture.origin, picture.image_id + suffix)
             (pictures_folder / earlier.file_name).write_bytes(content)
-        _write_line(tables.pictures, _picture_record(picture, name, earlier.file_name, sha256))
+        _write_line(tables.pictures, _picture_record(picture, name, source.reader, earlier.file_name, sha256))
         _write_regions(tables.regions, picture, tally)
-        for dialogue in picture.dialogues:
-            _write_line(tables.dialogues, dialogue)
-        tally.num_dialogues += len(picture.dialogues)
+        _write_dialogues(tables, picture.dialogues, picture.originals, tally)
     for refused in tally.rejected:
         _write_line(tables.rejected, refused)
     rejected_copy = work / f"rejected-{name}.jsonl"
@@ -147,7 +148,7 @@ def _store(name: str, pictures_folder: Path, tables: _Tables, ingest: IngestConf
     _refuse_unusable(name, tally, ingest, rejected_copy)
     log.info(
         "ingested source=%s reader=%s pictures=%d regions=%d dialogues=%d rejected_pictures=%d rejected_regions=%d "
-        "not_areas=%d",
+        "rejected_dialogues=%d not_areas=%d",
         name,
         source.reader,
         tally.num_pictures,
@@ -155,46 +156,9 @@ def _store(name: str, pictures_folder: Path, tables: _Tables, ingest: IngestConf
         tally.num_dialogues,
         tally.count(RejectedPicture),
         tally.count(RejectedRegion),
+        tally.count(RejectedDialogue),
         tally.count(NotAnArea),
     )
-
-
-def _in_source(picture: SourcePicture, name: str) -> SourcePicture:
-    """The picture with the source's name before every id, so that no two sources share one."""
-
-    def own(record_id: str) -> str:
-        return f"{name}-{record_id}" if record_id else record_id
-
-    regions = tuple(
-        region.model_copy(
-            update={
-                "region_id": own(region.region_id),
-                "image_id": own(region.image_id),
-                "parent_id": own(region.parent_id) if region.parent_id else None,
-            }
-        )
-        for region in picture.regions
-    )
-    return replace(
-        picture,
-        image_id=own(picture.image_id),
-        regions=regions,
-        dialogues=tuple(_dialogue_in_source(dialogue, own) for dialogue in picture.dialogues),
-    )
-
-
-def _dialogue_in_source(dialogue: Dialogue, own: Callable[[str], str]) -> Dialogue:
-    turns = tuple(
-        turn.model_copy(
-            update={
-                "targets": tuple(own(target) for target in turn.targets),
-                "points_at": tuple(own(region_id) for region_id in turn.points_at),
-            }
-        )
-        for turn in dialogue.turns
-    )
-    ids = {"dialogue_id": own(dialogue.dialogue_id), "image_id": own(dialogue.image_id)}
-    return dialogue.model_copy(update=ids | {"turns": turns})
 
 
 def _stored_form(picture: SourcePicture) -> tuple[bytes, str]:
@@ -212,7 +176,7 @@ def _same_picture(picture: SourcePicture, earlier_origin: str) -> Rejected:
     return rejection(RejectedPicture, picture.origin, reason)
 
 
-def _picture_record(picture: SourcePicture, source: str, file_name: str, sha256: str) -> Picture:
+def _picture_record(picture: SourcePicture, source: str, reader: str, file_name: str, sha256: str) -> Picture:
     return Picture(
         image_id=picture.image_id,
         file_name=file_name,
@@ -222,6 +186,8 @@ def _picture_record(picture: SourcePicture, source: str, file_name: str, sha256:
         origin=picture.origin,
         source=source,
         licence=picture.licence,
+        absent=picture.absent,
+        is_exhaustive=reader not in NOT_EXHAUSTIVE,
     )
 
 
@@ -234,6 +200,16 @@ def _write_regions(table: TextIO, picture: SourcePicture, tally: _Tally) -> None
     tally.num_masks += sum(region.mask is not None for region in regions)
 
 
+def _write_dialogues(
+    tables: _Tables, dialogues: Sequence[Dialogue], originals: Sequence[Original], tally: _Tally
+) -> None:
+    for dialogue in dialogues:
+        _write_line(tables.dialogues, dialogue)
+    for original in originals:
+        _write_line(tables.originals, original)
+    tally.num_dialogues += len(dialogues)
+
+
 def _named(regions: tuple[Region, ...]) -> tuple[Region, ...]:
     """The regions with phrases; one that words cannot tell from another is called by its category alone,
     which is then not unique in the picture, so that no dialogue may point at it."""
@@ -241,7 +217,10 @@ def _named(regions: tuple[Region, ...]) -> tuple[Region, ...]:
         return regions
     phrases = identify(regions)
     return tuple(
-        region.model_copy(update={"phrase": phrases.get(region.region_id, region.category)}) for region in regions
+        region
+        if region.phrase
+        else region.model_copy(update={"phrase": phrases.get(region.region_id, region.category)})
+        for region in regions
     )
 
 
@@ -265,8 +244,10 @@ def _refuse_unusable(name: str, tally: _Tally, ingest: IngestConfig, rejected_co
         )
     if tally.rejected_share() > ingest.max_rejected_share:
         pictures, regions = tally.count(RejectedPicture), tally.count(RejectedRegion)
+        dialogues = tally.count(RejectedDialogue)
         raise DataError(
-            f"{source}: {pictures} of {pictures + tally.num_pictures} pictures and {regions} of "
-            f"{regions + tally.num_regions} regions could not be read; ingest.max_rejected_share allows "
+            f"{source}: {pictures} of {pictures + tally.num_pictures} pictures, {regions} of "
+            f"{regions + tally.num_regions} regions and {dialogues} of {dialogues + tally.num_dialogues} dialogues "
+            "could not be read; ingest.max_rejected_share allows "
             f"{ingest.max_rejected_share:.0%}. Correct them, or raise the limit to leave them out.{listed}"
         )

@@ -16,6 +16,8 @@ from miras.sources.scenes import CATEGORIES, read
 
 CONFIG = GenerateConfig(
     teacher="annotated",
+    model=None,
+    polish=False,
     dialogues_per_picture=3,
     queries_per_picture=8,
     mrseg_per_picture=0,

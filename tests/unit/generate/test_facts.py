@@ -3,7 +3,14 @@
 import pytest
 
 from miras.dialogue.records import Region
-from miras.generate.facts import Facts, absent_classes, absent_in_colour, known_colours
+from miras.generate.facts import (
+    Facts,
+    absent_classes,
+    absent_in_colour,
+    is_one_of_a_count,
+    is_single_part,
+    known_colours,
+)
 from miras.generate.view import view_of
 from tests.unit.generate.conftest import with_phrases
 
@@ -40,3 +47,31 @@ def test_what_has_no_phrase_or_is_too_small_is_no_target(regions, box) -> None:
     small = box("e", "lamp", (80, 5, 81, 8), colour="green")  # 3: 315
     named = [*with_phrases([*regions, tiny, small]), box("f", "boat", (5, 5, 20, 20), colour="red")]
     assert set(Facts(view_of(named), (), {}).targets) == {"a", "a.1", "b", "c", "e"}
+
+
+def test_what_may_be_in_a_group_or_be_a_kind_of_it_is_not_absent(box) -> None:
+    view = view_of([box("a", "group of people", (0, 0, 30, 30), crowd="yes"), box("b", "teddy bear", (60, 0, 90, 30))])
+    assert absent_classes(view, ["person", "bear", "group of cars", "car"]) == {"car"}
+
+
+def test_all_cars_in_one_mask_are_neither_one_nor_absent(box) -> None:
+    view = view_of([box("a", "Car", (0, 0, 30, 30), kind="semantic")])
+    assert absent_classes(view, ["car", "tree"]) == {"tree"}
+    assert not is_one_of_a_count(view.things[0])
+
+
+def test_an_unknown_or_mixed_colour_is_not_absent(box) -> None:
+    view = view_of(
+        [
+            box("a", "mug", (0, 0, 30, 30), colour="dark red"),
+            box("b", "clock", (60, 0, 90, 30), colour="red"),
+        ]
+    )
+    assert absent_in_colour(view) == []
+
+
+def test_nobody_counts_the_front_left_lights_of_a_car(box) -> None:
+    view = view_of([box("a", "front left light", (0, 0, 30, 30)), box("b", "hood", (60, 0, 90, 30))])
+    assert is_single_part(view, "front left light")
+    assert is_single_part(view, "hood")
+    assert not is_single_part(view_of([box("b", "hood", (60, 0, 90, 30))]), "hood")

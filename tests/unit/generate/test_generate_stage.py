@@ -29,6 +29,7 @@ def ingest(paths: Paths, regions: dict[str, list[Region]]) -> None:
         for image_id in regions
     ]
     write_records(paths.picture_table, pictures)
+    write_records(paths.source_dialogues, [])
     write_records(paths.region_table, (region for group in regions.values() for region in group))
 
 
@@ -79,7 +80,7 @@ def test_mrseg_dialogues_and_hard_pairs_come_with_their_keys_alone(paths: Paths,
         written = read_records(paths.generated_dialogues, Dialogue)
         ids[count, pairs] = [dialogue.dialogue_id for dialogue in written if dialogue.kind == "mrseg"]
     assert ids[0, 0] == []
-    assert len(ids[2, 0]) == 2 * len(scene_regions_with_phrases)
+    assert sum("-mrseg-" in name for name in ids[2, 0]) == 2 * len(scene_regions_with_phrases)
     assert not any("-hard-" in name for name in ids[2, 0])
     assert {name.split("-", 3)[3].rsplit("-", 1)[0] for name in ids[0, 1]} == {"mrseg", "hard-other", "hard-same"}
 
@@ -89,7 +90,9 @@ def test_mrseg_dialogues_leave_the_others_as_they_are(scene_regions_with_phrases
     more = CONFIG.model_copy(update={"mrseg_per_picture": 3, "hard_pairs_per_picture": 1})
     without, with_them = (stage.write_about(image_id, regions, CATEGORIES, config) for config in (CONFIG, more))
     assert with_them.dialogues[: len(without.dialogues)] == without.dialogues
-    assert {dialogue.kind for dialogue in with_them.dialogues[len(without.dialogues) :]} == {"mrseg"}
+    added = with_them.dialogues[len(without.dialogues) :]
+    assert {d.kind for d in added if "-attribute-" not in d.dialogue_id} == {"mrseg"}
+    assert {d.kind for d in added if "-attribute-" in d.dialogue_id} <= {"referring"}
 
 
 def test_held_out_wording_changes_the_questions(scene_regions_with_phrases) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from miras.generate.language import counted, is_plural, listed, number, plural, with_article
+from miras.generate.language import counted, is_plural, is_uncounted, listed, number, plural, with_article
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from miras.generate.language import counted, is_plural, listed, number, plural, 
         ("wheels", "wheels"),
         ("front left light", "front left lights"),
         ("bench", "benches"),
+        ("group of people", "groups of people"),
+        ("TV monitor", "TV monitors"),
+        ("scarf", "scarves"),
     ],
 )
 def test_plurals(noun: str, many: str) -> None:
@@ -42,3 +45,13 @@ def test_counts_and_lists() -> None:
     assert number(40) == "40"
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_what_is_not_counted_has_no_article_and_pairs_are_counted_as_such() -> None:
+    assert with_article("skin") == "some skin"
+    assert with_article("sky") == "the sky"
+    assert with_article("unicycle") == "a unicycle"
+    assert counted("trousers", 2) == "two pairs of trousers"
+    assert is_uncounted("cat hair")
+    assert not is_uncounted("glass of water")
+    assert not is_plural("group of cars")

@@ -1,7 +1,12 @@
 """Phrases identify exactly one region, or there is none."""
 
+import numpy as np
+import pytest
+
+from miras.dialogue import masks
 from miras.dialogue.records import Region
-from miras.generate.phrases import identify
+from miras.generate.phrases import descriptions, identify
+from miras.generate.view import spoken, view_of
 from miras.sources.scenes import read
 
 
@@ -107,3 +112,76 @@ def test_no_phrase_is_used_twice_in_a_picture() -> None:
         total += len(picture.regions)
         missing += len(picture.regions) - len(phrases)
     assert missing < 0.02 * total
+
+
+def test_an_unknown_colour_may_be_the_same(box) -> None:
+    red = box("a", "mug", (5, 40, 20, 60), colour="red")
+    unknown = box("b", "mug", (70, 40, 90, 60))
+    assert identify([red, unknown]) == {"a": "left mug", "b": "right mug"}
+    view = view_of([red, unknown])
+    assert "red mug" not in list(descriptions(view, view.things[0], {}))
+
+
+@pytest.mark.parametrize(("colour", "tells"), [("blue", True), ("dark red", False), ("red and white", False)])
+def test_a_shade_or_a_part_of_a_colour_may_be_called_so(box, colour: str, tells: bool) -> None:
+    view = view_of([box("a", "mug", (5, 40, 20, 60), colour="red"), box("b", "mug", (70, 40, 90, 60), colour=colour)])
+    assert ("red mug" in list(descriptions(view, view.things[0], {}))) == tells
+
+
+def test_a_person_beside_a_group_of_people_is_not_the_person(box) -> None:
+    person = box("a", "person", (10, 40, 20, 60))
+    crowd = box("b", "group of people", (60, 40, 90, 60), crowd="yes")
+    assert identify([person, crowd]) == {"a": "left person", "b": "group of people"}
+    alone = with_region_phrase(person, "person")
+    assert [thing.phrase for thing in view_of([alone, crowd]).things] == ["", ""]
+
+
+def test_a_teddy_bear_may_be_called_bear_but_a_hot_dog_is_no_dog(box) -> None:
+    bears = identify([box("a", "bear", (0, 0, 20, 20)), box("b", "teddy bear", (60, 0, 80, 20))])
+    assert bears == {"a": "left bear", "b": "teddy bear"}
+    dogs = identify([box("a", "dog", (0, 0, 20, 20)), box("b", "hot dog", (60, 0, 80, 20))])
+    assert dogs == {"a": "dog", "b": "hot dog"}
+
+
+def with_region_phrase(region: Region, phrase: str) -> Region:
+    return region.model_copy(update={"phrase": phrase})
+
+
+def two_pieces(box, category: str, **attributes: str) -> Region:
+    mask = np.zeros((100, 100), bool)
+    mask[60:80, 5:25] = mask[60:80, 70:95] = True
+    whole = box("a", category, (0, 0, 9, 9), **attributes)
+    return whole.model_copy(update={"mask": masks.encode(mask)})
+
+
+@pytest.mark.parametrize(
+    ("category", "attributes", "phrase"),
+    [
+        ("Car", {"kind": "semantic"}, "cars"),  # all cars of the picture in one mask
+        ("Sky", {"kind": "semantic"}, "sky"),
+        ("blazer", {"kind": "semantic"}, "blazer"),  # one is worn, a bag hides its middle
+        ("wheel", {}, "wheels"),  # one outline for both
+        ("person", {}, "person"),  # behind a pole
+    ],
+)
+def test_a_mask_in_pieces_is_several_things_where_that_makes_sense(
+    box, category: str, attributes: dict[str, str], phrase: str
+) -> None:
+    assert identify([two_pieces(box, category, **attributes)]) == {"a": phrase}
+
+
+@pytest.mark.parametrize(
+    ("category", "words"),
+    [
+        ("SignSymbol", "sign"),
+        ("front_glass", "windscreen"),
+        ("TV monitor", "TV monitor"),
+        ("T-shirt", "t-shirt"),
+        ("jean", "jeans"),
+        ("sky-other-merged", "sky"),
+        ("wall-brick", "brick wall"),
+        ("MUG", "mug"),
+    ],
+)
+def test_class_names_become_words_that_people_use(category: str, words: str) -> None:
+    assert spoken(category) == words

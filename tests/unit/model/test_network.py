@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from miras.errors import DataError
+from miras.errors import ConfigError, DataError
 from miras.model.decoder import decode_masks
 from miras.model.losses import LossWeights
 from miras.model.mining import PatchMining, to_windows
@@ -48,12 +48,12 @@ def mask_of(network: MirasNetwork, builder: RowBuilder, features: PictureFeature
         return network.forward_logits(make_batch([row], features, [0]))[1].targets
 
 
-@pytest.mark.parametrize("tokens_per_side", [1, 2, 8, 16])
+@pytest.mark.parametrize("tokens_per_side", [1, 2, 8, 16, 24])
 def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
     tmp_path: Path, tokens_per_side: int
 ) -> None:
     backbones = write_backbones(tmp_path, tiny_mini(tokens_per_side))
-    network, builder = make_network(backbones)
+    network, builder = make_network(backbones, max_tokens=1024)
     features = make_features(backbones)
     row = builder.training_row([[ASKED]], names=["test"])
     prompt = builder.prompt_row([TurnText(QUESTION)], where="test")
@@ -72,6 +72,20 @@ def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
     assert spoken.ids == answer_ids[:-1]
     torch.testing.assert_close(spoken.states[first + 1 : last + 2], gathered[0], rtol=1e-4, atol=1e-5)
     assert logits.targets.shape == (1, 32, 32)
+
+
+def test_another_attention_than_the_packed_rows_need_is_refused(backbones: Backbones) -> None:
+    llava = backbones.llava(attn_implementation="eager")
+    network, _ = make_network(backbones)
+    with pytest.raises(ConfigError, match="sdpa"):
+        MirasNetwork(
+            network.config,
+            llava=llava,
+            prompt_encoder=network.prompt_encoder,
+            mask_decoder=network.mask_decoder,
+            high_width=24,
+            new_words=[],
+        )
 
 
 def test_changing_the_question_changes_the_mask(backbones: Backbones) -> None:

@@ -9,21 +9,34 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from miras.annotate.agreement import summarise
 from miras.dialogue import masks
 from miras.dialogue.records import Dialogue, Picture, Region, Rle, Turn
-from miras.files import write_records
+from miras.files import write_json, write_records
 from miras.paths import Paths
-from miras.quality.config import CheckConfig
+from miras.quality.config import CheckConfig, ShareBounds, SizeShares
 
 Record = TypeVar("Record", Region, Dialogue)
 
 SIDE_PX = 64
+NO_BOUND = ShareBounds(least=None, most=None)
 CHECK = CheckConfig(
     min_turns=3,
     max_turns=7,
     max_words_per_turn=30,
     min_area_canvas_px=304,
     near_duplicate_similarity=0.9,
+    min_focus_named=0.6,
+    min_turns_linked=0.5,
+    word_list=None,
+    refuse_emails=True,
+    refuse_phones=True,
+    min_agreement_iou=0.8,
+    min_agreement_kappa=0.75,
+    size_shares=SizeShares(fine=NO_BOUND, medium=NO_BOUND, coarse=NO_BOUND),
+    max_unknown_foci_share=0.2,
+    on_bad_share="stop",
+    without_licence="allow",
     max_quarantined_share=0.2,
 )
 
@@ -63,8 +76,8 @@ def square(side_px: int, *, height: int = SIDE_PX, width: int = SIDE_PX) -> Rle:
 def prist_turns(region_id: str, *, about: str = "mug") -> tuple[Turn, ...]:
     """Two turns of talk and the request for the mask."""
     return (
-        Turn(question=f"What stands on the table beside the {about}?", answer="A lamp and some books stand there."),
-        Turn(question="Which part does one hold when drinking?", answer="One holds the curved piece at the side."),
+        Turn(question=f"What stands on the table beside the red {about}?", answer="A lamp and some books stand there."),
+        Turn(question="Which part does one hold when drinking?", answer=f"One holds the handle of the {about}."),
         Turn(question="Please segment it.", answer="Certainly: {target}.", targets=(region_id,)),
     )
 
@@ -104,10 +117,11 @@ def paths_in(workspace: Path) -> Paths:
 
 
 def store(paths: Paths, data: DataSet) -> None:
-    """Writes what the stages ingest and generate would have written."""
+    """Writes what the stages ingest, generate and annotate would have written."""
     write_records(paths.picture_table, data.pictures)
-    write_records(paths.region_table, data.regions)
-    write_records(paths.generated_dialogues, data.dialogues)
+    write_records(paths.annotated_regions, data.regions)
+    write_records(paths.annotated_dialogues, data.dialogues)
+    write_json(Path(paths.annotate) / "agreement.json", summarise(()))
     paths.pictures.mkdir(parents=True, exist_ok=True)
     for picture in data.pictures:
         Image.new("RGB", (picture.width, picture.height), "teal").save(paths.pictures / picture.file_name)

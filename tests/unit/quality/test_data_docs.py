@@ -46,7 +46,7 @@ def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_no_page_asks_for_anything_from_the_network(docs: Path) -> None:
     pages = sorted(docs.glob("*.html"))
-    assert [page.stem for page in pages] == ["dialogues", "index", "masks", "quarantine", "regions"]
+    assert [page.stem for page in pages] == ["data_set", "dialogues", "index", "masks", "quarantine", "regions"]
     for page in pages:
         text = page.read_text("utf-8")
         parser = Addresses()
@@ -102,3 +102,16 @@ def test_pages_are_written_without_the_picture_files(paths: Paths, work: Path) -
         picture.write_bytes(b"not a picture")
     run(paths=paths, work=work, check=CHECK)
     assert "data:image/jpeg;base64," in Path(paths.data_docs, "masks.html").read_text("utf-8")
+
+
+def test_the_page_of_the_whole_data_set_tells_what_was_not_measured_and_what_follows(docs: Path) -> None:
+    page = (docs / "data_set.html").read_text("utf-8")
+    assert "mean IoU above 0.80. Not asked where nobody drew." in page
+    assert "not measured" in page
+    assert "stops the pipeline" in page
+
+
+def test_the_overview_shows_focus_classes_and_progress(docs: Path) -> None:
+    index = (docs / "index.html").read_text("utf-8")
+    assert "<td>article</td><td>physical objects</td>" in index
+    assert "Later turns that take up a word of earlier ones" in index

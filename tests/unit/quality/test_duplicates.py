@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from miras.dialogue.records import Dialogue, Turn
-from miras.quality.duplicates import dialogue_key, repeated_dialogues, repetition_across_pictures, text_key
+from miras.quality.duplicates import dialogue_key, repeated_dialogues, text_key
 
 LONG = "the red mug stands on the table near the window and one can hold it by its round handle at the left side"
 
@@ -51,9 +51,3 @@ def test_phrases_are_part_of_the_text() -> None:
     asked = dialogue("Where?", targets=("r1",))
     assert dialogue_key(asked, {"r1": "Red mug"}) == "where red mug"
     assert dialogue_key(asked, {}) == "where r1"
-
-
-def test_texts_that_recur_across_pictures_are_counted() -> None:
-    counts = repetition_across_pictures(["a", "b", "a", "a"])
-    assert counts == {"dialogues": 4, "distinct_texts": 2, "most_often": 3}
-    assert repetition_across_pictures([])["most_often"] == 0

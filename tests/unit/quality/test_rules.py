@@ -13,9 +13,11 @@ import pytest
 
 from miras.dialogue.records import Rle, Turn
 from miras.quality.judge import Verdict, judge
+from miras.quality.word_list import read_word_list
 from tests.unit.quality.good_records import CHECK, SIDE_PX, DataSet, good, prist_turns, square
 
 TALK, LAST = prist_turns("x/handle")[:2], prist_turns("x/handle")[2]
+WORDS = read_word_list(None, emails=True, phones=True)
 Broken = dict[str, set[str]]  # record id -> rules it breaks
 
 CASES: dict[str, tuple[DataSet, Broken]] = {}
@@ -57,8 +59,10 @@ turns_case("two_turns", TALK[0], LAST, breaks={"prist_turn_count"})
 turns_case("eight_turns", *TALK * 3, TALK[0], LAST, breaks={"prist_turn_count"})
 turns_case("seven_turns_are_allowed", *TALK * 3, LAST, breaks=set())
 ABOUT_IT = LAST.model_copy(update={"refers_to": (0,)})
-turns_case("seven_rounds", LAST, *[ABOUT_IT] * 6, kind="mrseg", breaks={"mrseg_turn_count"})
-turns_case("no_reference", LAST, LAST, kind="mrseg", breaks={"mrseg_refers_to_masks"})
+turns_case("twenty_rounds", LAST, *[ABOUT_IT] * 19, kind="mrseg", breaks={"mrseg_turn_count"})
+turns_case("no_reference", LAST, kind="mrseg", breaks={"mrseg_refers_to_masks"})
+turns_case("rounds_that_name_all_are_allowed", LAST, LAST, kind="mrseg", breaks=set())
+turns_case("questions_in_words_may_follow", TALK[0], TALK[1], kind="vqa", breaks=set())
 turns_case("long_caption", TALK[0], TALK[1], kind="caption", breaks={"query_turn_count"})
 case("twice", good("twice") + DataSet((), (), (good("twice").dialogues[2],)), {
     "twice-caption": {"dialogue_id_unique", "not_repeated"},
@@ -77,6 +81,16 @@ louder = TALK[0].model_copy(update={"question": TALK[0].question.upper()})
 once = good("again").dialogues[0]
 again = once.model_copy(update={"dialogue_id": "again-prist2", "turns": (louder, *once.turns[1:])})
 case("again", good("again") + DataSet((), (), (again,)), {"again-prist2": {"not_repeated"}})
+
+mail = Turn(question="Whose mug is it?", answer="Of the mug's owner, a.b@example.org.")
+turns_case("address", *TALK, mail, LAST, breaks={"text_without_unwanted_words"})
+region_case("address_as_phrase", 2, {"phrase_without_unwanted_words"}, phrase="sign with a.b@example.org")
+
+# Progress
+nothing = Turn(question="Is it late?", answer="Yes.")
+turns_case("focus_unnamed", nothing, nothing, LAST, breaks={"prist_focus_named"})
+turns_case("wanders_off", TALK[0], nothing, Turn(question="Do handles rust?", answer="No."), LAST,
+           breaks={"prist_turns_build_on_earlier"})  # fmt: skip
 
 # Markers
 turns_case("typed_obj", Turn(question="Why?", answer="An [OBJ] it is."), *TALK, LAST, breaks={"no_typed_markers"})
@@ -153,7 +167,7 @@ region_case("small_whole", 0, {"target_large_enough"}, ("/handle", "-query", "-p
 def verdict() -> Verdict:
     data = reduce(add, (data for data, _ in CASES.values()))
     pictures = {picture.image_id: picture for picture in data.pictures}
-    return judge(data.dialogues, data.regions, pictures=pictures, check=CHECK)
+    return judge(data.dialogues, data.regions, pictures=pictures, check=CHECK, words=WORDS)
 
 
 def broken_rules(verdict: Verdict, name: str) -> Broken:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from PIL import Image
 
 from miras.config import parse_sections
-from miras.dialogue.records import Picture, Region, Rejected
+from miras.dialogue.records import Dialogue, Picture, Region, Rejected
 from miras.errors import ConfigError, DataError
 from miras.files import read_records
 from miras.paths import Paths
 from miras.sources import stage
 from miras.sources.config import IngestConfig
+from miras.sources.readers import READERS
 
 HEIGHT, WIDTH = 20, 30
 SQUARE = [2, 3, 12, 3, 12, 13, 2, 13]
@@ -242,6 +243,12 @@ def test_mistakes_in_a_source_are_named() -> None:
         parse(reader="coco", annotations="a.json", picture="x")
 
 
+def test_every_reader_that_settings_may_name_is_there() -> None:
+    source = next(iter(get_args(IngestConfig.model_fields["sources"].annotation)[1:]))
+    named = {tag for kind in get_args(get_args(source)[0]) for tag in get_args(kind.model_fields["reader"].annotation)}
+    assert named == set(READERS)
+
+
 def test_several_sources_keep_their_ids_apart_and_share_equal_pictures(workspace: Workspace) -> None:
     workspace.write_coco(("1.png", "2.png"))
     coco = {"reader": "coco", "annotations": str(workspace.folder / "annotations.json")}
@@ -258,6 +265,24 @@ def test_several_sources_keep_their_ids_apart_and_share_equal_pictures(workspace
     known = {region.region_id for region in regions}
     assert all(region.parent_id in known for region in regions if region.parent_id)
     assert any(region.parent_id for region in regions)
+
+
+def test_dialogues_of_a_source_are_kept_with_their_pictures_or_without(workspace: Workspace) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT)).save(workspace.folder / "1.png")
+    talk = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A mug."}]
+    alone = [{"from": "human", "value": "Say hello."}, {"from": "gpt", "value": "Hello."}]
+    records = [{"id": "a", "image": "1.png", "conversations": talk}, {"id": "b", "conversations": alone}]
+    (workspace.folder / "talk.json").write_text(json.dumps(records))
+    llava = {
+        "reader": "llava_instruct",
+        "records": str(workspace.folder / "talk.json"),
+        "pictures": str(workspace.folder),
+    }
+    workspace.run(sources={"talk": llava, "scenes": {"reader": "scenes", "count": 1, "size_px": 64, "seed": 0}})
+    dialogues = list(read_records(workspace.paths.source_dialogues, Dialogue))
+    assert [(dialogue.image_id, dialogue.kind) for dialogue in dialogues] == [("talk-1", "vqa"), ("", "vqa")]
+    assert all(dialogue.dialogue_id.startswith("talk-") for dialogue in dialogues)
+    assert dialogues[1].turns[0].answer == "Hello."
 
 
 def test_five_rendered_scenes_are_ingested(workspace: Workspace) -> None:

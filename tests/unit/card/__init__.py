@@ -1,0 +1,1 @@
+"""Tests of the data set card, its statistics and the exports."""
