@@ -48,8 +48,9 @@ test: $(STAMP) ## lint, types, import rules, unit, contract and flow tests
 	lint-imports
 	python -m pytest tests/contracts tests/unit tests/flows -m "not slow and not gpu"
 
-bench: $(STAMP) ## time our way of training against a plain one (QUICK=1: half a minute)
+bench: $(STAMP) ## time training and the making of data against plain ways (QUICK=1: two minutes)
 	python -m benchmarks.train $(if $(QUICK),--quick)
+	python -m benchmarks.generate $(if $(QUICK),--quick)
 
 deploy: $(STAMP) ## Prefect server, worker and the deployment: `prefect deployment run train-miras`
 	python -m tasks.services deploy

@@ -336,7 +336,7 @@ def _scores(counts: np.ndarray) -> dict[str, float]:
     iou = counts[:, 0] / np.maximum(counts[:, 1], 1)
     return {
         "precision_at_50": round(100 * float((iou > GOOD_IOU).mean()), 1),
-        "ciou": round(100 * counts[:, 0].sum() / counts[:, 1].sum(), 1),
+        "ciou": round(100 * float(counts[:, 0].sum() / counts[:, 1].sum()), 1),
     }
 
 

@@ -79,7 +79,7 @@ def _focus_ring(folder: Path, part: PartStatistics) -> Drawn:
     _title(figure, "What dialogues lead to", f"{total:,} foci: super classes inside, their classes around them")
     wedges = axes.pie(inner, radius=0.68, colors=colours, startangle=90, counterclock=False, wedgeprops=_wedge(0.36))[0]
     for wedge, name, count in zip(wedges, order, inner, strict=True):
-        if count >= 2 * SMALL_SHARE * total:
+        if count >= 4 * SMALL_SHARE * total:  # a smaller wedge has no room for its name
             _inside(axes, wedge, f"{name.replace(' ', chr(10))}\n{100 * count / total:.0f} %", radius=0.5)
     outer = [(sub, count, number) for number, name in enumerate(order) for sub, count in supers[name]]
     shades = [_lighter(colours[number], 0.35) for _, _, number in outer]
