@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from miras.card.exports import Export
-from miras.card.shelf import RecordShelf
+from miras.card.shelf import OriginalsOfForm, RecordShelf
 from miras.dialogue.records import Dialogue, Region, Split
 from miras.errors import DataError
 from miras.progress import progress
@@ -22,7 +22,7 @@ PICTURES = "pictures"
 
 def write(job: Export, split: Split) -> None:
     """Writes one split."""
-    dialogues, originals = job.dialogues(split), MrsegOriginals(job.originals())
+    dialogues, originals = job.dialogues(split), OriginalsOfForm(job.originals(), key="conversations")
     job.index.execute("CREATE TEMP TABLE IF NOT EXISTS told (region_id TEXT PRIMARY KEY) WITHOUT ROWID")
     job.index.execute("DELETE FROM told")
     accepted = _with_picture(job, dialogues, originals)
@@ -31,25 +31,6 @@ def write(job: Export, split: Split) -> None:
         job.add_rejected(item)
     job.counts["dialogues"] -= len(refused)
     job.counts["regions"] += mrseg_export.write_masks(_told_regions(job), job.folder / f"masks_{split}.json")
-
-
-class MrsegOriginals(Mapping[str, Original]):
-    """The originals of dialogues of MRSeg; a PRIST record is of another form."""
-
-    def __init__(self, originals: Mapping[str, Original]) -> None:
-        self._originals = originals
-
-    def __getitem__(self, key: str) -> Original:
-        original = self._originals[key]
-        if "conversations" not in original.record:
-            raise KeyError(key)
-        return original
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key in self._originals if key in self)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 def _with_picture(

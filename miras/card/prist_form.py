@@ -15,6 +15,7 @@ from sqlite3 import Connection
 from miras.annotate.hand_out import labelme_file
 from miras.annotate.outlines import shapes
 from miras.card.exports import Export, json_list
+from miras.card.shelf import OriginalsOfForm
 from miras.dialogue.records import Dialogue, Split
 from miras.errors import DataError
 from miras.progress import progress
@@ -76,28 +77,9 @@ class _Labels:
             yield name, [(place, focus) for _, place, focus in group]
 
 
-class _PristOriginals(Mapping[str, Original]):
-    """The originals of PRIST dialogues; an MRSeg record is of another form."""
-
-    def __init__(self, originals: Mapping[str, Original]) -> None:
-        self._originals = originals
-
-    def __getitem__(self, key: str) -> Original:
-        original = self._originals[key]
-        if "img_id" not in original.record:
-            raise KeyError(key)
-        return original
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key in self._originals if key in self)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
 def write(job: Export, split: Split) -> None:
     """Writes one split."""
-    originals, labels = _PristOriginals(job.originals()), _Labels(job.index, split)
+    originals, labels = OriginalsOfForm(job.originals(), key="img_id"), _Labels(job.index, split)
     told = _dialogues(job, split, originals, labels)
     refused = prist.write(told, job.regions, job.pictures, job.folder / f"{split}.json", originals=originals)
     for item in refused:

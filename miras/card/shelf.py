@@ -17,6 +17,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from miras.errors import DataError
+from miras.sources.records import Original
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -141,3 +142,23 @@ class RecordShelf(Mapping[str, Record]):
                 f"{self._path}: byte {offset}: not a {self._kind.__name__}: {where}: {first['msg']}. "
                 "Run the stage that makes this file again, or drop the line."
             ) from None
+
+
+class OriginalsOfForm(Mapping[str, Original]):
+    """Of the originals by dialogue id, those of one source form: their record has the form's own key."""
+
+    def __init__(self, originals: Mapping[str, Original], *, key: str) -> None:
+        self._originals = originals
+        self._key = key
+
+    def __getitem__(self, dialogue_id: str) -> Original:
+        original = self._originals[dialogue_id]
+        if self._key not in original.record:
+            raise KeyError(dialogue_id)
+        return original
+
+    def __iter__(self) -> Iterator[str]:
+        return (dialogue_id for dialogue_id in self._originals if dialogue_id in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
