@@ -1,7 +1,9 @@
-"""Moving records of tensors between devices."""
+"""Where tensors are, and how many CPU threads work on them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
@@ -19,3 +21,14 @@ def to_device(value: T, device: torch.device | str) -> T:
         moved = {field.name: to_device(getattr(value, field.name), device) for field in fields(value)}
         return replace(value, **moved)
     return value
+
+
+@contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Lets torch compute on so many CPU threads; 0 leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

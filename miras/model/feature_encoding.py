@@ -34,6 +34,7 @@ from miras.files import write_json
 from miras.launch.local import LocalLaunch
 from miras.model import vision
 from miras.model.allocator import keep_freed_memory
+from miras.model.devices import cpu_threads
 from miras.model.feature_shards import shard_name, write_shard
 from miras.model.memory import encode_regions, region_crop
 from miras.model.vision import VisionEncoders
@@ -90,7 +91,9 @@ def table_version(table: Table, fingerprint: str) -> str:
 
 
 def encode(plan: Plan, *, work: Path, launch: LocalLaunch) -> None:
-    """Makes every shard of the plan, here or in as many processes as the launch profile says; the same bytes come out.
+    """Makes every shard of the plan, here or in as many processes as the launch profile says.
+
+    At the same number of threads per process the same bytes come out: torch's sums depend on it.
 
     Raises:
         DataError: a picture is missing or is not the one that was ingested, or a value is too large for float16.
@@ -101,7 +104,8 @@ def encode(plan: Plan, *, work: Path, launch: LocalLaunch) -> None:
         return
     with progress(total=sum(len(job.rows) for job in plan.jobs), name="features", unit="row") as bar:
         if processes == 1:
-            encode_share(plan, share=0, processes=1, done=bar.update)
+            with cpu_threads(launch.threads):
+                encode_share(plan, share=0, processes=1, done=bar.update)
         else:
             write_json(work / "plan.json", plan.model_dump())
             _run_processes(work / "plan.json", plan, launch, processes=processes, bar=bar)

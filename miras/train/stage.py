@@ -19,6 +19,7 @@ from miras.launch.local import LocalLaunch, read_local_launch, run_workers
 from miras.metrics_log import METRICS
 from miras.model.allocator import keep_freed_memory
 from miras.model.config import NetworkConfig
+from miras.model.devices import cpu_threads
 from miras.model.features import FeatureStore
 from miras.model.network import MirasNetwork
 from miras.model.responder import WEIGHTS, save_weights
@@ -82,7 +83,8 @@ def run_worker(
     builder = RowBuilder.of(network, tokenizer, num_image_tokens=backbones.num_image_tokens)
     data = training_data(paths, network, config, builder=builder, backbones=backbones)
     configuration = {"network": network.model_dump(), name: config.model_dump()}
-    trained = train(model, data, config, accelerator=accelerator, work=work, name=name, configuration=configuration)
+    with cpu_threads(launch.threads):
+        trained = train(model, data, config, accelerator=accelerator, work=work, name=name, configuration=configuration)
     with whole_parameters(value for _, value in trained.learned()):
         if accelerator.is_main_process:
             _store(trained, work / "finished", fingerprint=backbones.manifest.fingerprint)
