@@ -26,6 +26,7 @@ from miras.model.config import NetworkConfig
 from miras.model.network import MirasNetwork, prefixes
 from miras.model.records import Response
 from miras.model.responder import Responder
+from miras.model.talker import Talker
 from miras.model.tokens import RowBuilder
 from miras.model.vision import VisionEncoders
 from miras.model.weights import Backbones, check_weights, read_weights
@@ -73,8 +74,8 @@ class Miras:
 
     def __init__(self, responder: Responder, *, precision: torch.dtype) -> None:
         """`precision`: what matrix products are computed in."""
-        self._responder = responder
-        self._precision = precision
+        kind, is_mixed = torch.device(responder.device).type, precision != torch.float32
+        self._talker = Talker(responder, precision=lambda: torch.autocast(kind, dtype=precision, enabled=is_mixed))
 
     @classmethod
     def from_pretrained(
@@ -133,10 +134,7 @@ class Miras:
                 `network.max_tokens`.
         """
         self._check(questions, refers_to)
-        pixels = read_picture(picture)
-        kind = torch.device(self._responder.device).type
-        with torch.autocast(kind, dtype=self._precision, enabled=self._precision != torch.float32):
-            return self._responder.ask(pixels, questions, refers_to=refers_to)
+        return self._talker.ask(read_picture(picture), questions, refers_to=refers_to)
 
     def _check(self, questions: Sequence[str], refers_to: Sequence[Sequence[int]]) -> None:
         if isinstance(questions, str):
@@ -151,7 +149,7 @@ class Miras:
                     f"refers_to: question {number} refers to {list(places)}; it can refer to earlier ones only, "
                     "counted from 0."
                 )
-        if any(refers_to) and not self._responder.builder.has_memory:
+        if any(refers_to) and not self._talker.responder.builder.has_memory:
             raise DataError("refers_to: this model was trained with network.mask_memory off; leave refers_to empty.")
 
 

@@ -75,6 +75,8 @@ class Region(Frozen):
     """Noun phrase that identifies it in its picture, without article: "handle of the left red mug"."""
     mask: Rle | None
     """In pixels of the stored picture; None when the source has text only (the public PRIST test file)."""
+    ignored: Rle | None = None
+    """Pixels around it that scoring leaves out, where the source states some."""
     category: str = ""
     """Class name of an object ("mug"), or of a part without its object ("handle")."""
     attributes: dict[str, str] = {}

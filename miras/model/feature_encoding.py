@@ -1,7 +1,6 @@
 """Encoding for the feature store: what each table holds of a row, and the work shared out over processes.
 
-A process alone: `python -m miras.model.feature_encoding plan.json 0 2` makes every second shard of the plan. It ends
-when its standard input does, so it never outlives the stage that started it.
+A process alone: `python -m miras.model.feature_encoding plan.json 0 2` makes every second shard of the plan.
 Letters: B rows, S encoder input side, N image tokens, g SAM embedding side, Cl Ch D channels.
 """
 
@@ -11,11 +10,6 @@ import hashlib
 import inspect
 import io
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -29,9 +23,10 @@ from tqdm import tqdm
 
 from miras.dialogue import masks
 from miras.dialogue.records import Rle
-from miras.errors import DataError, MirasError
+from miras.errors import DataError
 from miras.files import write_json
 from miras.launch.local import LocalLaunch
+from miras.launch.shares import run_shares, share_main
 from miras.model import vision
 from miras.model.allocator import keep_freed_memory
 from miras.model.devices import cpu_threads
@@ -43,8 +38,6 @@ from miras.progress import progress
 
 Table = Literal["pictures", "sam", "regions"]
 TABLES: tuple[Table, ...] = ("pictures", "sam", "regions")
-
-_POLL_S = 0.2
 
 
 class Row(BaseModel):
@@ -197,55 +190,18 @@ ENCODE: dict[Table, Callable[[VisionEncoders, Sequence[Image.Image], Sequence[Ro
 
 
 def _run_processes(path: Path, plan: Plan, launch: LocalLaunch, *, processes: int, bar: tqdm) -> None:
-    threads = str(launch.threads or max(1, (os.cpu_count() or 1) // processes))
-    command = [sys.executable, "-m", __name__, str(path)]
-    workers = [
-        subprocess.Popen(
-            [*command, str(share), str(processes)],
-            stdin=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": threads},
-        )
-        for share in range(processes)
-    ]
-    try:
-        while any(worker.poll() is None for worker in workers):
-            time.sleep(_POLL_S)
-            bar.update(sum(len(job.rows) for job in plan.jobs if job.path.exists()) - bar.n)
-            if any(worker.poll() for worker in workers):
-                break
-        if exit_codes := [worker.poll() for worker in workers if worker.poll()]:
-            raise MirasError(
-                f"features: a process of {processes} failed (exit {exit_codes[0]}); its message is above. "
-                "Finished shards are kept; run again to go on from them."
-            )
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-
-
-def main(path: Path, *, share: int, processes: int) -> int:
-    """Makes one process's share of a plan; returns the exit code."""
-    try:
-        plan = Plan.model_validate_json(path.read_text("utf-8"))
-        encode_share(plan, share=share, processes=processes, done=lambda rows: None)
-    except MirasError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _end_with_starter() -> None:
-    """Ends this process when the stage ends, however it ends: the system then closes our standard input."""
-
     def watch() -> None:
-        os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(): a thread inside it spoils the end of the interpreter
-        os._exit(1)
+        bar.update(sum(len(job.rows) for job in plan.jobs if job.path.exists()) - bar.n)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage
-    threading.Thread(target=watch, daemon=True).start()
+    threads = launch.threads or max(1, (os.cpu_count() or 1) // processes)
+    run_shares(__name__, path, processes=processes, threads=threads, watch=watch, name="features")
+
+
+def make_share(path: Path, share: int, processes: int) -> None:
+    """Makes one process's share of a stored plan."""
+    plan = Plan.model_validate_json(path.read_text("utf-8"))
+    encode_share(plan, share=share, processes=processes, done=lambda rows: None)
 
 
 if __name__ == "__main__":
-    _end_with_starter()
-    sys.exit(main(Path(sys.argv[1]), share=int(sys.argv[2]), processes=int(sys.argv[3])))
+    share_main(make_share)

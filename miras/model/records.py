@@ -27,6 +27,8 @@ class Group:
     phrase: str
     mask: np.ndarray
     """Boolean (h, w), in pixels of the stored picture; may be empty."""
+    score: float = 0.0
+    """How sure the model is of it, 0 to 1: mean probability of the mask's pixels; 0 of an empty one."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,7 @@ class Response:
     """Wall time, an equal share of its batch's."""
     is_cut: bool = False
     """Whether the answer reached the longest length allowed before it ended."""
+    raw: str = ""
+    """What the model wrote, where `answer` was read out of it."""
+    error: str = ""
+    """Why there is no answer (a model behind a server)."""

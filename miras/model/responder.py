@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import DynamicCache
 
 from miras.dialogue.rendering import split_groups
 from miras.errors import DataError
 from miras.files import write_json
 from miras.model.batch import MemoryTokens
 from miras.model.config import NetworkConfig
+from miras.model.decoding import PromptRow, Spoken, finish, generate
 from miras.model.devices import to_device
 from miras.model.features import FeatureStore
 from miras.model.memory import encode_regions, frame_box
@@ -36,17 +36,6 @@ from miras.model.weights import Backbones, load_trained, save_trained
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.json"
-MAX_NEW_TOKENS = 96  # of one answer; the longest answers of the data sets have about half of that
-
-
-@dataclass(frozen=True)
-class _Spoken:
-    """What one row generated."""
-
-    ids: list[int]
-    states: Tensor
-    """[len(ids) + 1, W]: the state that predicted each id, and the one after the last."""
-    is_cut: bool
 
 
 @dataclass(frozen=True)
@@ -174,33 +163,6 @@ class Responder:
             opens = [partial(Image.new, "RGB", (width, height), (128, 128, 128)) for height, width in sizes]
         return self._answer(requests, _Pictures(features, index, sam, sizes, opens))
 
-    def ask(
-        self, picture: Image.Image, questions: Sequence[str], *, refers_to: Sequence[Sequence[int]] = ()
-    ) -> list[Response]:
-        """Answers to successive questions about a new upright RGB picture; each sees the answers before it.
-
-        Args:
-            picture: of any size.
-            questions: in order.
-            refers_to: per question the indices of earlier ones whose masks it speaks of; empty: none speaks of any.
-                An answer without mask leaves nothing to speak of.
-        """
-        features = self.encoders([picture])
-        size = (picture.height, picture.width)
-        only = torch.zeros(1, dtype=torch.long)
-        pictures = _Pictures(features, only, lambda _: features.sam, [size], [lambda: picture])
-        history: list[tuple[str, str]] = []
-        references: list[tuple[np.ndarray, ...]] = []
-        responses: list[Response] = []
-        for number, question in enumerate(questions):
-            places = refers_to[number] if refers_to else ()
-            references.append(tuple(g.mask for place in places for g in responses[place].groups if g.mask.any()))
-            request = Request("dialogue", tuple(history), question, tuple(references))
-            (response,) = self._answer([request], pictures)
-            history.append((question, response.answer))
-            responses.append(response)
-        return responses
-
     @property
     def encoders(self) -> VisionEncoders:
         """The frozen encoders, opened at first use."""
@@ -215,66 +177,69 @@ class Responder:
         started = time.perf_counter()
         features = to_device(pictures.features, self.device)
         rows = [self.builder.prompt_row(_turns(request), where=request.image_id) for request in requests]
-        memory = self._memory(requests, rows, pictures)
-        spoken = self._generate(rows, self.network.image_tokens(features)[pictures.index.to(self.device)], memory)
-        groups = self._groups(spoken, pictures)
-        seconds = (time.perf_counter() - started) / len(requests)
-        return [
-            Response(answer=self._text(row.ids), groups=tuple(found), seconds=seconds, is_cut=row.is_cut)
-            for row, found in zip(spoken, groups, strict=True)
-        ]
-
-    def _memory(self, requests: Sequence[Request], rows: Sequence[TokenRow], pictures: _Pictures) -> MemoryTokens:
-        """What the questions' masks look like and where they are; positions as in the rows, not padded."""
         spoken_of = [
             (number, mask)
             for number, request in enumerate(requests)
             for masks in (request.references if self.builder.has_memory else ())
             for mask in masks
         ]
-        places = torch.tensor([place for row in rows for place in row.memory], dtype=torch.long).view(-1, 2)
-        vectors = torch.zeros(0, 1)
+        vectors = None
         if spoken_of and self.builder.has_mask_token:
             opened = [pictures.open[number]() for number, _ in spoken_of]
             vectors = encode_regions(self.encoders, opened, [mask for _, mask in spoken_of])
+        memory = self.memory_tokens(spoken_of, rows, vectors)
+        image_tokens = self.network.image_tokens(features)[pictures.index.to(self.device)]
+        prompts = self.prompts(rows, image_tokens, memory, names=[""] * len(memory.row))
+        spoken = finish(generate(self.network, prompts, end_id=self.builder.end_id))
+        groups = self.groups(spoken, pictures.sizes, pictures.sam)
+        seconds = (time.perf_counter() - started) / len(requests)
+        return [
+            Response(answer=self.text(row.ids), groups=tuple(found), seconds=seconds, is_cut=row.is_cut)
+            for row, found in zip(spoken, groups, strict=True)
+        ]
+
+    def memory_tokens(
+        self, spoken_of: Sequence[tuple[int, np.ndarray]], rows: Sequence[TokenRow], vectors: Tensor | None
+    ) -> MemoryTokens:
+        """What the questions' masks (row, mask) look like and where they are, in the rows and in the picture."""
+        places = torch.tensor([place for row in rows for place in row.memory], dtype=torch.long).view(-1, 2)
         side = self.network.prompt_encoder.input_image_size[0]
         boxes = [frame_box(mask, side) for _, mask in spoken_of]
         return MemoryTokens(
             row=torch.tensor([number for number, _ in spoken_of], dtype=torch.long),
             mask_at=places[:, 0],
             box_at=places[:, 1],
-            vectors=vectors,
+            vectors=torch.zeros(0, 1) if vectors is None else vectors,
             boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
         )
 
-    def _generate(self, rows: Sequence[TokenRow], image_tokens: Tensor, memory: MemoryTokens) -> list[_Spoken]:
-        """Greedy decoding of all rows together; padded on the left, so that every row ends where answers begin."""
+    def prompts(
+        self, rows: Sequence[TokenRow], image_tokens: Tensor, memory: MemoryTokens, names: Sequence[str]
+    ) -> list[PromptRow]:
+        """The rows as the language model reads them.
+
+        Args:
+            rows: as built.
+            image_tokens: [B, N, W].
+            memory: the masks that questions speak of, at their places in the rows.
+            names: per mask which one it is.
+        """
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.builder.end_id, device=self.device)
-        attention = torch.zeros_like(ids)
         for number, row in enumerate(rows):
-            ids[number, longest - len(row.ids) :] = torch.tensor(row.ids)
-            attention[number, longest - len(row.ids) :] = 1
-        starts = torch.tensor([longest - len(row.ids) + row.image_start for row in rows], device=self.device)
-        shift = torch.tensor([longest - len(row.ids) for row in rows])[memory.row]
-        memory = to_device(replace(memory, mask_at=memory.mask_at + shift, box_at=memory.box_at + shift), self.device)
-        embedded = self.network.embed(ids, image_start=starts, image_tokens=image_tokens, memory=memory)
-        positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
-        cache = DynamicCache()
-        states = [self.network.states(embedded, attention=attention, positions=positions, cache=cache)[:, -1]]
-        chosen: list[Tensor] = []
-        running = torch.ones(len(rows), dtype=torch.bool, device=self.device)
-        while running.any() and len(chosen) < MAX_NEW_TOKENS:
-            token = self.network.text_output(states[-1]).argmax(dim=-1)
-            chosen.append(torch.where(running, token, self.builder.end_id))
-            running = running & (token != self.builder.end_id)
-            attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
-            positions = positions[:, -1:] + 1
-            word = self.network.language.get_input_embeddings()(chosen[-1][:, None])
-            states.append(self.network.states(word, attention=attention, positions=positions, cache=cache)[:, -1])
-        all_states = torch.stack(states, dim=1)
-        tokens = torch.stack(chosen, dim=1).tolist()
-        return [_spoken(tokens[number], all_states[number], self.builder.end_id) for number in range(len(rows))]
+            ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        starts = torch.tensor([row.image_start for row in rows], device=self.device)
+        embedded = self.network.embed(
+            ids, image_start=starts, image_tokens=image_tokens, memory=to_device(memory, self.device)
+        )
+        tokens: list[list[Hashable]] = [list(row.ids) for row in rows]
+        for row, mask_at, box_at, name in zip(memory.row, memory.mask_at, memory.box_at, names, strict=True):
+            for place in (int(mask_at), int(box_at)):
+                if place >= 0:
+                    tokens[int(row)][place] = (rows[int(row)].ids[place], name)
+        return [
+            PromptRow(tokens[number], embedded[number, : len(row.ids)], prefix=None) for number, row in enumerate(rows)
+        ]
 
     def _stored_sam(self, requests: Sequence[Request]) -> Callable[[Sequence[int]], Tensor]:
         """Reads SAM's embeddings; a picture without one (no dialogue has a target there) is encoded now."""
@@ -289,7 +254,16 @@ class Responder:
 
         return embeddings
 
-    def _groups(self, spoken: Sequence[_Spoken], pictures: _Pictures) -> list[list[Group]]:
+    def groups(
+        self, spoken: Sequence[Spoken], sizes: Sequence[tuple[int, int]], sam: Callable[[Sequence[int]], Tensor]
+    ) -> list[list[Group]]:
+        """The masks of what was said, row by row.
+
+        Args:
+            spoken: of every row.
+            sizes: (height, width) of each row's picture.
+            sam: gives SAM's embeddings [n, D, g, g] of the pictures of the given rows; called when there are masks.
+        """
         found = [(row, *span) for row, said in enumerate(spoken) for span in self._spans(said.ids)]
         groups: list[list[Group]] = [[] for _ in spoken]
         if not found:
@@ -308,13 +282,13 @@ class Responder:
         prompts, _ = self.network.decoder_prompts(seg, at_reference, has_reference=has_reference)
         speakers = sorted({row for row, *_ in found})
         index = torch.tensor([speakers.index(row) for row, *_ in found], device=self.device)
-        embeddings = pictures.sam(speakers).to(self.device)
+        embeddings = sam(speakers).to(self.device)
         logits = self.network.mask_logits(prompts, image_embeddings=embeddings, picture_index=index)
         for number, (row, first, last, _) in enumerate(found):
-            height, width = pictures.sizes[row]
+            height, width = sizes[row]
             mask = masks_from_frame(logits[number : number + 1], height=height, width=width)[0]
-            phrase = self._text(spoken[row].ids[first + 1 : last + 1])
-            groups[row].append(Group(phrase=phrase, mask=np.asarray(mask.cpu())))
+            phrase = self.text(spoken[row].ids[first + 1 : last + 1])
+            groups[row].append(Group(phrase, np.asarray(mask.cpu()), score=_score(logits[number])))
         return groups
 
     def _spans(self, ids: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -334,9 +308,16 @@ class Responder:
                 opened = -1
         return spans
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
+        """Generated ids as text, markers included."""
         text = str(self.builder.tokenizer.decode(list(ids), skip_special_tokens=False))
         return text.replace(str(self.builder.tokenizer.eos_token), "").strip()
+
+
+def _score(logits: Tensor) -> float:
+    """Mean probability where the mask is; 0 where it is nowhere."""
+    inside = logits[logits > 0]
+    return float(inside.float().sigmoid().mean()) if len(inside) else 0.0
 
 
 def _turns(request: Request) -> list[TurnText]:
@@ -347,11 +328,6 @@ def _turns(request: Request) -> list[TurnText]:
         for (question, answer), count in zip(request.history, references[:-1], strict=True)
     ]
     return [*earlier, TurnText(request.question, references=references[-1])]
-
-
-def _spoken(tokens: list[int], states: Tensor, end_id: int) -> _Spoken:
-    length = tokens.index(end_id) if end_id in tokens else len(tokens)
-    return _Spoken(tokens[:length], states[: length + 1], is_cut=length == len(tokens))
 
 
 def save_weights(network: MirasNetwork, folder: Path, *, fingerprint: str) -> None:

@@ -39,6 +39,7 @@ def test_training_runs_in_bfloat16_and_its_weights_answer_alike_on_gpu_and_cpu(
             "zero_stage": zero_stage,
             "gradient_checkpointing": True,
             "threads": 0,
+            "predict_processes": 0,
             "gpu_memory_gb": None,
             "tflops": None,
         }

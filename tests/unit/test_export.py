@@ -27,6 +27,7 @@ from miras.export import check_space, difference, export, made_up_logits, open_t
 from miras.model.network import PARTS, MirasNetwork
 from miras.model.records import Response
 from miras.model.responder import NETWORK, WEIGHTS, Responder, save_weights
+from miras.model.talker import Talker
 from miras.model.weights import Backbones, build_sam, load_llava, load_sam, load_trained, read_weights, save_sam
 from miras.pretrained import DESCRIPTION, OWN_WEIGHTS, Miras, file_sha256, open_export, read_picture
 from tests.unit.model.tiny_network import make_network, network_config, tiny_mini, write_backbones
@@ -107,7 +108,9 @@ def test_an_export_answers_and_segments_as_the_trained_network(
 ) -> None:
     network = train(backbones, tmp_path / "stage2", language_training=training, **settings(preset))
     refers_to = [(), (0,)] if network.memory is not None else ()
-    expected = Responder.load(backbones.folder, tmp_path / "stage2").ask(picture(), QUESTIONS, refers_to=refers_to)
+    expected = Talker(Responder.load(backbones.folder, tmp_path / "stage2")).ask(
+        picture(), QUESTIONS, refers_to=refers_to
+    )
     assert any(group.mask.any() and not group.mask.all() for each in expected for group in each.groups)
     written = export(weights=tmp_path / "stage2", backbones=backbones.folder, out=tmp_path / "exported")
     assert written.text_difference < 1e-5
@@ -356,7 +359,7 @@ def test_questions_that_do_not_fit_are_refused(model: Miras, backbones: Backbone
 
 def test_half_precision_holds_llava_in_half_the_memory_and_answers(exported: Path) -> None:
     half = Miras.from_pretrained(exported, dtype="bfloat16")
-    network = half._responder.network
+    network = half._talker.responder.network
     assert {value.dtype for value in network.language.parameters()} == {torch.bfloat16}
     assert {value.dtype for value in network.mask_decoder.parameters()} == {torch.float32}
     (response, _) = half.ask(picture(), QUESTIONS, refers_to=[(), (0,)])

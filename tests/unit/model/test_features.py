@@ -25,6 +25,7 @@ from miras.dialogue.records import SPLITS, Dialogue, Picture, Region, Turn
 from miras.errors import DataError, MirasError
 from miras.files import read_records, write_records
 from miras.launch.local import LocalLaunch
+from miras.launch.shares import exit_code_of
 from miras.model import feature_encoding, features
 from miras.model.config import FeaturesConfig
 from miras.model.feature_shards import Shard, shard_name, write_shard
@@ -283,7 +284,10 @@ def test_a_failing_process_says_why_and_fails_the_stage(
     with pytest.raises(MirasError, match="a process of 2 failed"):
         make(paths, processes=2)
     assert not Path(paths.features).exists()
-    assert feature_encoding.main(tmp_path / "work" / "settings" / "plan.json", share=0, processes=1) == 1
+    assert (
+        exit_code_of(feature_encoding.make_share, tmp_path / "work" / "settings" / "plan.json", share=0, processes=1)
+        == 1
+    )
     assert "p6.png: not the picture that was ingested" in capsys.readouterr().err
 
 

@@ -11,10 +11,12 @@ from PIL import Image
 
 from miras.errors import ConfigError, DataError
 from miras.model.decoder import decode_masks
+from miras.model.decoding import finish, generate
 from miras.model.losses import LossWeights
 from miras.model.mining import PatchMining, to_windows
 from miras.model.network import MirasNetwork, gather_spans
 from miras.model.responder import Responder, save_weights
+from miras.model.talker import Talker
 from miras.model.tokens import RowBuilder, TurnText
 from miras.model.vision import PictureFeatures
 from miras.model.weights import Backbones
@@ -67,7 +69,8 @@ def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
         torch.tensor([next(forced)]), len(builder.tokenizer)
     ).float()
     with torch.inference_mode():
-        (spoken,) = responder._generate([prompt], network.image_tokens(features), no_memory())
+        prompts = responder.prompts([prompt], network.image_tokens(features), no_memory(), names=[])
+        (spoken,) = finish(generate(network, prompts, end_id=builder.end_id))
         (first, last, _) = responder._spans(spoken.ids)[0]
     assert spoken.ids == answer_ids[:-1]
     torch.testing.assert_close(spoken.states[first + 1 : last + 2], gathered[0], rtol=1e-4, atol=1e-5)
@@ -240,8 +243,8 @@ def test_saved_weights_answer_the_same(backbones: Backbones, tmp_path: Path) -> 
     for name, value in network.learned():
         torch.testing.assert_close(loaded.get_parameter(name), value, msg=name)
     picture = Image.effect_noise((50, 30), 80).convert("RGB")
-    first = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
-    second = Responder.load(backbones.folder, tmp_path).ask(picture, [QUESTION])
+    first = Talker(Responder.load(backbones.folder, tmp_path)).ask(picture, [QUESTION])
+    second = Talker(Responder.load(backbones.folder, tmp_path)).ask(picture, [QUESTION])
     assert first[0].answer == second[0].answer
     assert [group.mask.shape for group in first[0].groups] == [(30, 50)] * len(first[0].groups)
 

@@ -16,6 +16,7 @@ from miras.launch.local import LocalLaunch
 from miras.metrics_log import METRICS
 from miras.model.network import PARTS
 from miras.model.responder import WEIGHTS, Responder
+from miras.model.talker import Talker
 from miras.model.weights import Backbones
 from miras.paths import Paths
 from miras.train import stage
@@ -25,7 +26,13 @@ from tests.unit.model.tiny_network import network_config
 from tests.unit.train.workspace import build_workspace, train_config
 
 ONE_PROCESS = LocalLaunch(
-    processes=1, zero_stage=0, gradient_checkpointing=False, threads=0, gpu_memory_gb=None, tflops=None
+    processes=1,
+    zero_stage=0,
+    gradient_checkpointing=False,
+    threads=0,
+    predict_processes=0,
+    gpu_memory_gb=None,
+    tflops=None,
 )
 
 
@@ -88,7 +95,7 @@ def test_stage_2_starts_from_stage_1_and_its_weights_answer(
         function(paths=paths, work=work, network=network_config(), **{name: train_config(steps=2)})  # type: ignore[operator]
     from PIL import Image
 
-    answers = Responder.load(Path(paths.backbones), Path(paths.stage2)).ask(
+    answers = Talker(Responder.load(Path(paths.backbones), Path(paths.stage2))).ask(
         Image.new("RGB", (40, 30)), ["what is it?", "segment it."]
     )
     assert len(answers) == 2
