@@ -30,6 +30,8 @@ from miras.model.talker import Talker
 from miras.model.tokens import RowBuilder
 from miras.model.vision import VisionEncoders
 from miras.model.weights import Backbones, check_weights, read_weights
+from miras.open_dialogue import Answer, OpenDialogue, ask_many
+from miras.registry_address import PREFIX, fetch
 from miras.sources.pictures import open_picture, to_rgb, upright_picture
 
 DESCRIPTION = "miras.json"
@@ -72,8 +74,9 @@ class OpenedModel:
 class Miras:
     """A trained model that answers questions about pictures with text and masks."""
 
-    def __init__(self, responder: Responder, *, precision: torch.dtype) -> None:
-        """`precision`: what matrix products are computed in."""
+    def __init__(self, responder: Responder, *, precision: torch.dtype, name: str = "") -> None:
+        """`precision`: what matrix products are computed in; `name`: where it came from."""
+        self.name = name
         kind, is_mixed = torch.device(responder.device).type, precision != torch.float32
         self._talker = Talker(responder, precision=lambda: torch.autocast(kind, dtype=precision, enabled=is_mixed))
 
@@ -89,20 +92,16 @@ class Miras:
         """Opens a directory that `miras export` wrote; every file is compared with its recorded hash.
 
         Args:
-            path: the directory.
+            path: the directory, or the address of a registered model (`models:/miras@champion`).
             device: torch device.
             dtype: of LLaVA's weights and of all matrix products; bfloat16 halves the memory on a GPU.
             quantize: bits of the language model's weights (bitsandbytes), on a CUDA device only.
 
         Raises:
             DataError: no export, or a file is missing or damaged.
-            ConfigError: this machine has no such device or cannot quantise; a registry address.
+            ConfigError: this machine has no such device or cannot quantise; no such address.
+            ServiceUnavailableError: the registry does not answer or has no such model.
         """
-        if str(path).startswith("models:/"):
-            raise ConfigError(
-                f"{path}: an address of a model registry; expected a directory. Fetch it first, "
-                f"`mlflow artifacts download -u {path} -d fetched`, and name the directory that holds {DESCRIPTION}."
-            )
         if dtype not in get_args(Precision):
             raise ConfigError(f"dtype is {dtype!r}; give one of {', '.join(get_args(Precision))}.")
         precision: torch.dtype = getattr(torch, dtype)
@@ -110,11 +109,11 @@ class Miras:
         check_device(device)
         if quantize is not None:
             options |= {"quantization_config": quantization(quantize, device, precision), "device_map": {"": device}}
-        folder = Path(path)
+        folder = fetch(str(path), holds=DESCRIPTION) if str(path).startswith(PREFIX) else Path(path)
         check_files(folder)
         opened = open_export(folder, **options)
         responder = Responder(opened.network, opened.builder, device=device, encoders=lambda: opened.encoders)
-        return cls(responder, precision=precision)
+        return cls(responder, precision=precision, name=str(path))
 
     def ask(
         self, picture: Picture, questions: Sequence[str], *, refers_to: Sequence[Sequence[int]] = ()
@@ -135,6 +134,36 @@ class Miras:
         """
         self._check(questions, refers_to)
         return self._talker.ask(read_picture(picture), questions, refers_to=refers_to)
+
+    def dialogue(self, picture: Picture) -> OpenDialogue:
+        """A dialogue about a picture, which keeps what was worked out from turn to turn.
+
+        Raises:
+            DataError: the picture cannot be read.
+        """
+        return OpenDialogue(self._talker, read_picture(picture), model=self.name)
+
+    def load_dialogue(self, path: str | Path) -> OpenDialogue:
+        """A dialogue that `OpenDialogue.save` wrote, to go on with.
+
+        Raises:
+            DataError: it is no saved dialogue.
+        """
+        return OpenDialogue.load(self._talker, path, model=self.name)
+
+    def ask_many(
+        self, pictures: Sequence[Picture], questions: Sequence[Sequence[str]], *, batch_size: int = 8
+    ) -> list[list[Answer]]:
+        """Several dialogues at a time: the answers to each picture's questions, equal to asking one by one.
+
+        Raises:
+            DataError: not one list of questions per picture, or one of them cannot be taken.
+        """
+        if len(pictures) != len(questions) or any(isinstance(texts, str) for texts in questions):
+            raise DataError(
+                f"questions: expected a list of texts for each of {len(pictures)} pictures, got {len(questions)}."
+            )
+        return ask_many(self._talker, [read_picture(p) for p in pictures], questions, batch_size=batch_size)
 
     def _check(self, questions: Sequence[str], refers_to: Sequence[Sequence[int]]) -> None:
         if isinstance(questions, str):
