@@ -51,6 +51,8 @@ test: $(STAMP) ## lint, types, import rules, unit, contract and flow tests
 bench: $(STAMP) ## time training and the making of data against plain ways (QUICK=1: two minutes)
 	python -m benchmarks.train $(if $(QUICK),--quick)
 	python -m benchmarks.generate $(if $(QUICK),--quick)
+	python -m benchmarks.evaluate $(if $(QUICK),--quick)
+	python -m benchmarks.talk $(if $(QUICK),--quick)
 
 deploy: $(STAMP) ## Prefect server, worker and the deployment: `prefect deployment run train-miras`
 	python -m tasks.services deploy

@@ -29,10 +29,12 @@ from pycocotools import mask as coco_mask
 
 from benchmarks import llm_client
 from benchmarks.report import Row, compare, device_name, publish
+from miras.annotate.agreement import summarise
+from miras.annotate.stage import AGREEMENT
 from miras.config import parse_sections, read_yaml
 from miras.dialogue import masks
 from miras.dialogue.records import Dialogue, Picture, Region
-from miras.files import read_records, write_records
+from miras.files import read_records, write_json, write_records
 from miras.generate.config import GenerateConfig
 from miras.generate.phrases import identify
 from miras.generate.stage import part_names, write_about
@@ -261,6 +263,7 @@ def store(folder: Path, pictures: list[tuple[Picture, list[Region]]], written: l
         ),
     )
     write_records(paths.annotated_dialogues, repeated(written, count))
+    write_json(Path(paths.annotate) / AGREEMENT, summarise(()))
 
 
 def paths_in(folder: Path) -> Paths:

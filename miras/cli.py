@@ -7,13 +7,15 @@ command line.
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from miras.errors import MirasError
+from miras.errors import ConfigError, MirasError
 
 if TYPE_CHECKING:
     from miras.paths import Paths
@@ -73,6 +75,18 @@ def plan(
     print(render(plan(params, profile, pictures=pictures)))
 
 
+@app.command("estimate-cost")
+def estimate_cost(
+    params: Params = PARAMS,
+    pictures: Annotated[int, typer.Option(min=1, help="Look at this many at most, evenly spread.")] = 1000,
+) -> None:
+    """Print what asking the language model will cost, step by step: calls, tokens, money. Nothing is asked."""
+    from miras.generate.written.cost import as_text, estimate_run
+
+    cost = estimate_run(params, cache=Path("work/generate/store"), most_pictures=pictures)
+    print(as_text(cost) if cost else f"{params}: no language model is asked for money (generate.model).")
+
+
 @app.command()
 def export(
     params: Params = PARAMS,
@@ -116,6 +130,158 @@ def export_data(
         print(f"  left out, {form} has no place for them: {count:,} dialogues of kind {kind}")
     if done.rejected:
         print(f"  rejected: {done.rejected:,} records, each with its reason in {done.folder / 'rejected.jsonl'}")
+
+
+@app.command()
+def predict(
+    picture: Annotated[Path, typer.Argument(help="Picture file.")],
+    questions: Annotated[list[str], typer.Argument(help="Questions of one dialogue, in order.")],
+    model: Annotated[
+        str, typer.Option(help="Directory that `miras export` wrote, or models:/NAME@ALIAS.")
+    ] = "exported",
+    out: Annotated[Path | None, typer.Option(help="Folder for masks and answers, new or empty.")] = None,
+    refer: Annotated[
+        list[str] | None, typer.Option(help="`1:0`: question 1 speaks of what answer 0 marked; counted from 0.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+) -> None:
+    """Ask a model about a picture from the shell; each question sees the ones before it."""
+    from miras.predict import check_output, predict, references
+
+    spoken_of = references(refer or [], count=len(questions))
+    check_output(out)
+    with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
+        from miras.pretrained import Miras  # takes seconds
+
+        talk = Miras.from_pretrained(model, device=device).dialogue(picture)
+    for question, answer in zip(questions, predict(talk, questions, spoken_of), strict=True):
+        marks = ", ".join(f"{t.phrase} ({int(t.mask.sum()):,} px)" for t in answer.targets)
+        print(f"> {question}\n{answer.text}" + (f"\n  marked: {marks}" if marks else ""))
+    if out is not None:
+        from miras.taking import write_dialogue
+
+        for path in write_dialogue(talk, out, file_name=picture.name):
+            print(path)
+
+
+@app.command()
+def questions(
+    into: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
+    benchmark: Annotated[str, typer.Option(help="`test`, or one of evaluate.benchmarks.")] = "test",
+    params: Params = PARAMS,
+) -> None:
+    """Write the questions of a benchmark, with truth and pictures, for a model that is asked elsewhere."""
+    from miras.evaluate.commands import Settings, write_questions
+
+    count = write_questions(benchmark, into, Settings.read(params))
+    print(f"{into}: {count:,} questions in questions.jsonl, their pictures in pictures/.")
+
+
+@app.command()
+def score(
+    questions: Annotated[Path, typer.Argument(help="questions.jsonl of a benchmark.")],
+    predictions: Annotated[Path, typer.Argument(help="predictions.jsonl of any model (docs/evaluation.md).")],
+    into: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    incomplete: Annotated[bool, typer.Option(help="Bear unanswered questions; they are counted.")] = False,
+    params: Params = PARAMS,
+) -> None:
+    """Score anyone's predictions; every fault of the file is named and nothing is scored in spite of it."""
+    from miras.evaluate.commands import Settings, score_file
+
+    rows = score_file(questions, predictions, into, Settings.read(params).config, is_incomplete=incomplete)
+    _print_rows(rows)
+    print(f"{into}: report.html, scores.json, predictions.jsonl.")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="stage1, stage2, or a directory that `miras export` wrote.")],
+    into: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    benchmark: Annotated[list[str] | None, typer.Option(help="`test` (default) or of evaluate.benchmarks.")] = None,
+    params: Params = PARAMS,
+    launch: Launch = LAUNCH,
+) -> None:
+    """Ask a model the questions of benchmarks and score it; interrupted, the same command goes on."""
+    from miras.launch.local import read_local_launch
+
+    profile = read_local_launch(launch)
+    with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
+        from miras.evaluate.commands import Settings, evaluate_model  # takes seconds
+
+        folders = evaluate_model(model, benchmark or ["test"], into, Settings.read(params), profile)
+    for name, folder in folders.items():
+        print(f"{name}: {folder / 'report.html'}")
+        _print_rows(json.loads((folder / "scores.json").read_text("utf-8"))["tables"]["masks"])
+
+
+@app.command()
+def judge(
+    folder: Annotated[
+        Path, typer.Argument(metavar="EVALUATION_FOLDER", help="Folder with questions.jsonl and predictions.jsonl.")
+    ],
+    pictures: Annotated[
+        Path | None, typer.Option(help="Their pictures. Without it: `pictures` in the folder, else the data set's.")
+    ] = None,
+    benchmark: Annotated[str, typer.Option(help="Which of the folder's benchmarks.")] = "dialogues",
+    model: Annotated[str, typer.Option(help="Whose predictions.")] = "stage2",
+    history: Annotated[str, typer.Option(help="own, reference or none.")] = "own",
+    human: Annotated[Path | None, typer.Option(help="People's scores (.csv, .jsonl), to compare with.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it would cost; ask nothing.")] = False,
+    params: Params = PARAMS,
+) -> None:
+    """Have a language model judge how well dialogues reason; exit code 1 when too many of its answers are missing."""
+    from miras.config import parse_sections, read_yaml
+    from miras.evaluate.judge.command import CACHE, as_text, estimate_as_text, estimate_folder, judge_folder, whose
+    from miras.evaluate.judge.config import JudgeConfig
+    from miras.evaluate.judge.judging import check_complete
+    from miras.llm.config import read_service
+
+    values = {name: section for name, section in read_yaml(params).items() if name == "judge"}
+    config: JudgeConfig = parse_sections(values, {"judge": JudgeConfig}, source=str(params))["judge"]
+    judged = whose(benchmark, model, history)
+    if pictures is None:
+        pictures = folder / "pictures" if (folder / "pictures").is_dir() else _paths(params).pictures
+    service = read_service()
+    if dry_run:
+        print(
+            estimate_as_text(
+                estimate_folder(folder, judged=judged, pictures=pictures, config=config, service=service, cache=CACHE)
+            )
+        )
+        return
+    scores = judge_folder(
+        folder, judged=judged, pictures=pictures, config=config, service=service, cache=CACHE, human=human
+    )
+    print(as_text(scores))
+    check_complete(scores)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    """The scores of masks, a line each."""
+    print(f"{'benchmark':<22}{'model':<18}{'history':<11}{'cIoU':>7}{'gIoU':>7}{'P@.5':>7}{'n':>7}{'unscored':>10}")
+    for row in rows:
+        shown = [f"{row[name]:.1f}" if name in row else "-" for name in ("ciou", "giou", "precision_at_50")]
+        scores = "".join(f"{text:>7}" for text in shown)
+        print(
+            f"{row['benchmark']:<22}{row['model']:<18}{row['history']:<11}{scores}{row['samples']:>7}{row['unscored']:>10}"
+        )
+
+
+@app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="miras-3, -4, -5, -6, -10 or segllm-1, -3, -6, -7, -8.")],
+    preset: Annotated[str, typer.Option(help="A file of presets/.")] = "tiny",
+    seeds: Annotated[int, typer.Option(help="Trainings of every row.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Runs side by side; they share the processors.")] = 1,
+    given: Annotated[list[str] | None, typer.Option(help="ROW=SCORES.json: another model's scores.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")] = False,
+) -> None:
+    """Train and test what a table of the papers needs, and write it beside the paper's figures."""
+    if not Path("flows/reproduce.py").is_file():
+        raise ConfigError("flows/reproduce.py is not here. Run in the folder of your clone of miras.")
+    words = [table, "--preset", preset, "--seeds", str(seeds), "--jobs", str(jobs), *(["--dry-run"] if dry_run else [])]
+    words += [word for scores in given or [] for word in ("--given", scores)]
+    os.execv(sys.executable, [sys.executable, "-m", "flows.reproduce", *words])  # signals and exit code are the flow's
 
 
 def _paths(params: Path) -> Paths:

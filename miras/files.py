@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
@@ -59,7 +61,7 @@ def finished_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill; it takes the place of `path` when the block ends well, else it is removed."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk_errors(path):
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove_what_a_kill_left(path)
         aside.mkdir(parents=True)
         try:
             yield aside
@@ -67,6 +69,14 @@ def finished_folder(path: Path) -> Iterator[Path]:
             os.replace(aside, path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_what_a_kill_left(path: Path) -> None:
+    """Folders that `finished_folder` made aside in processes that are no more, and in this one."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = left.name.split(".")[-2]
+        if not process.isdecimal() or int(process) == os.getpid() or not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """A dialogue with a model about a picture: ask, refer to earlier masks, undo, branch, save.
 
-    talk = Miras.from_pretrained("exported").dialogue("street.jpg")
-    answer = talk.ask("Which car is parked?")
-    talk.refer(0).ask("Only its windscreen.").targets[0].mask
+talk = Miras.from_pretrained("exported").dialogue("street.jpg")
+answer = talk.ask("Which car is parked?")
+talk.refer(0).ask("Only its windscreen.").targets[0].mask
 """
 
 from __future__ import annotations

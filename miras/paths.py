@@ -119,14 +119,24 @@ class Paths(Section):
         return Path(self.split) / "summary.json"
 
     @property
+    def questions(self) -> Path:
+        """JSONL of `Question`: every benchmark's turns with their truth."""
+        return Path(self.evaluate) / "questions.jsonl"
+
+    @property
     def predictions(self) -> Path:
-        """JSONL of predictions, every benchmark, model and history mode."""
+        """JSONL of `Prediction`: every benchmark, model and history mode."""
         return Path(self.evaluate) / "predictions.jsonl"
 
     @property
     def scores(self) -> Path:
         """JSON: the metrics file DVC shows; headline numbers flat, tables nested."""
         return Path(self.evaluate) / "scores.json"
+
+    @property
+    def public_evaluations(self) -> Path:
+        """Folder with an evaluation per public data set."""
+        return Path(self.evaluate) / "benchmarks"
 
     @property
     def report_page(self) -> Path:

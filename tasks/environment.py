@@ -27,6 +27,7 @@ DEFAULTS = {
     "GOMP_SPINCOUNT": "3000",  # measured: threads that spin longer make a step several times slower on busy cores
 }
 
+WORKSPACE = "MIRAS_WORKSPACE"  # set for the runs of `miras reproduce`, which have a folder of their own
 _TEMPORARY_EXPERIMENT = (".dvc", "tmp", "exps")
 
 
@@ -45,7 +46,10 @@ def prepare() -> None:
 
 
 def workspace() -> Path:
-    """The current folder; for `dvc exp run --temp`, the workspace that the temporary copy belongs to."""
+    """The current folder; the workspace it belongs to for `dvc exp run --temp` and for a run of `miras reproduce`."""
+    told = os.environ.get(WORKSPACE)
+    if told:
+        return Path(told)
     here = Path.cwd()
     for folder in here.parents:
         if folder.parts[-3:] == _TEMPORARY_EXPERIMENT:

@@ -24,6 +24,7 @@ SECTIONS: dict[str, str] = {
     "stage1": "miras.train.config:TrainConfig",
     "stage2": "miras.train.config:TrainConfig",
     "evaluate": "miras.evaluate.config:EvaluateConfig",
+    "judge": "miras.evaluate.judge.config:JudgeConfig",
     "report": "miras.evaluate.config:ReportConfig",
     "register": "tasks.registry:RegisterConfig",
 }

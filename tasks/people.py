@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from prefect import runtime
+from prefect import get_run_logger, runtime
 from prefect.flow_runs import suspend_flow_run
 
 from miras.annotate.errors import WaitingForPeopleError
@@ -36,5 +36,10 @@ def wait_for_people(error: StageFailedError) -> None:
         return
     if runtime.deployment.id is None:
         raise WaitingForPeopleError(str(error)) from None
+    get_run_logger().info(
+        "Suspended until people are done. Then resume this run: the button on its page in Prefect, or "
+        "`prefect api POST /flow_runs/%s/resume`.",
+        runtime.flow_run.id,
+    )
     # A key of its own each time: Prefect lets every key suspend a run only once, and people may need several rounds.
     suspend_flow_run(key=f"{error.stage}-{uuid.uuid4()}")

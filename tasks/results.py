@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from miras.paths import Paths
 from tasks.params import flatten
 from tasks.spool import Spool
+
+MAX_METRIC_NAME = 250  # MLflow's
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,25 @@ RESULTS: dict[str, Callable[[Paths], Results]] = {
 }
 
 
+TRENDS: dict[str, Callable[[Paths], Path]] = {"check": lambda p: p.check_summary}
+"""Stages whose figures are followed over versions of the data, and the JSON that holds these."""
+
+
+def spool_trend(stage: str, paths: Paths, spool: Spool, *, hashes: Mapping[str, str]) -> None:
+    """Spools a finished stage's figures under the version of the data that it read.
+
+    Args:
+        hashes: what the stage reads, path -> content identity; the stages' folders alone make the version.
+    """
+    if stage not in TRENDS:
+        return
+    folders = set(paths.model_dump().values())
+    data = sorted((path, identity) for path, identity in hashes.items() if path in folders)
+    version = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
+    content = json.loads(TRENDS[stage](paths).read_text(encoding="utf-8"))
+    spool.trend(stage, version=version, values=numbers_of(content))
+
+
 def spool_results(stage: str, paths: Paths, spool: Spool) -> None:
     """Spools a finished stage's metrics, tables and files."""
     results = RESULTS[stage](paths)
@@ -89,8 +112,13 @@ def headline(paths: Paths) -> dict[str, float]:
 
 
 def numbers_of(content: Any) -> dict[str, float]:
-    """Every number in nested mappings, by dotted name."""
-    return {name: float(value) for name, value in flatten(content).items() if _is_number(value)}
+    """Every number in nested mappings, by dotted name, in the characters that MLflow takes for a metric."""
+    return {_metric_name(name): float(value) for name, value in flatten(content).items() if _is_number(value)}
+
+
+def _metric_name(name: str) -> str:
+    """Names come from data, too: categories, sources, groups of people."""
+    return re.sub(r"\.{2,}|/{2,}|[^\w.\- :/]", "_", name)[:MAX_METRIC_NAME]
 
 
 def tables_of(content: Any) -> dict[str, list[dict[str, Any]]]:

@@ -32,7 +32,7 @@ def work_folder(stage: str, sections: Mapping[str, BaseModel], hashes: Mapping[s
 
 
 def remove_older(work: Path) -> None:
-    """Removes what other settings or inputs of the same stage left, but not its store."""
+    """Removes what other settings or inputs of the same stage left, but not what outlives them."""
     for sibling in work.parent.iterdir():
-        if sibling.is_dir() and sibling not in (work, work.with_name(STORE)):
+        if sibling.is_dir() and sibling != work and sibling.name != STORE:
             shutil.rmtree(sibling)

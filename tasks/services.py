@@ -143,9 +143,10 @@ def deploy() -> None:
     _prefect(variables, "--no-prompt", "deploy", "--all")
     start(worker(), variables)
     print(
-        f"\nThe deployment train-miras is ready. Prefect: {server.url}\n"
+        f"\nThe deployments train-miras, build-prist and reproduce are ready. Prefect: {server.url}\n"
         "  prefect deployment run train-miras            start a run (from this folder)\n"
         "  prefect deployment run train-miras --watch    start one and wait for its end\n"
+        "  prefect deployment run build-prist            the data set alone, with people in between\n"
         "  make undeploy                                 stop the worker and the server"
     )
     if server.url != "http://127.0.0.1:4200":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking.client import MlflowClient
@@ -26,6 +26,8 @@ from tasks.environment import workspace
 from tasks.spool import Sent, Spool
 
 _RUN_KEY = "miras.run_key"
+_TREND = "miras.trend"
+_VERSION = "data.version."
 _MAX_BATCH = 1000  # MLflow's limit for metrics; params and tags: 100
 _MAX_PARAMS = 100
 _MAX_PARAM_CHARACTERS = 6000
@@ -188,6 +190,33 @@ class _Sender:
         entry = {"path": event["path"], "type": "table"}
         if entry not in logged:
             self._client.set_tag(self.run_id, "mlflow.loggedArtifacts", json.dumps([*logged, entry]))
+
+    def _send_trend(self, event: dict[str, Any]) -> None:
+        """One step per version of the data; a version that is there gets its numbers again at its own step."""
+        run = self._trend_run(event)
+        tags = run.data.tags.items()
+        steps = {value: int(key.removeprefix(_VERSION)) for key, value in tags if key.startswith(_VERSION)}
+        step = steps.get(event["version"], len(steps) + 1)
+        self._client.set_tag(run.info.run_id, f"{_VERSION}{step:04d}", event["version"])
+        metrics = [Metric(name, value, event["time_ms"], step) for name, value in event["values"].items()]
+        for first in range(0, len(metrics), _MAX_BATCH):
+            self._client.log_batch(run.info.run_id, metrics=metrics[first : first + _MAX_BATCH])
+        self._client.set_tag(self.run_id, f"{_VERSION}step", str(step))
+
+    def _trend_run(self, event: dict[str, Any]) -> Run:
+        """The experiment's one run in which a stage's figures stand by version of the data."""
+        name = event["name"]
+        found = self._client.search_runs([self._experiment_id], f"tags.`{_TREND}` = '{name}'", max_results=1)
+        if found:
+            return found[0]
+        made = self._client.create_run(
+            self._experiment_id,
+            start_time=event["time_ms"],
+            tags={_TREND: name, "mlflow.note.content": "One step per version of the data; the tags name them."},
+            run_name=f"{name}: trend over data versions",
+        )
+        self._client.set_terminated(made.info.run_id, "FINISHED", event["time_ms"])
+        return made
 
     def _send_status(self, event: dict[str, Any]) -> None:
         if event["status"] == "RUNNING":

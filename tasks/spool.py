@@ -57,6 +57,10 @@ class Spool:
         """Numbers at a step; `time_ms` is when they were true, by default now."""
         self._append("metrics", values=dict(values), step=step, **({"time_ms": time_ms} if time_ms else {}))
 
+    def trend(self, name: str, *, version: str, values: Mapping[str, float]) -> None:
+        """Numbers of one version of the data, for the run in which all versions stand side by side."""
+        self._append("trend", name=name, version=version, values=dict(values))
+
     def tags(self, values: Mapping[str, str]) -> None:
         """Facts about the run, as text."""
         self._append("tags", values=dict(values))

@@ -151,7 +151,7 @@ def _explain(stage: str, output: StageOutput, exit_code: int) -> StageFailedErro
         return StageFailedError(
             stage,
             f"{missing[1]} is not there, and dvc.yaml says that {stage} reads it. Put it there, or name another in "
-            "params.yaml (for your own pictures: ingest.watched, ingest.sources).",
+            "params.yaml (for your own pictures: ingest.watched, ingest.sources; for people: annotate.folder).",
             can_retry=False,
         )
     return StageFailedError(

@@ -19,9 +19,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from miras.paths import Paths
+from tasks import environment
 from tasks.params import flatten
 from tasks.pipeline_run import Owner, PipelineRun
-from tasks.results import headline, spool_results
+from tasks.results import headline, spool_results, spool_trend
 from tasks.spool import SPOOL, Spool, close_dead_runs
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def record_stage(
     try:
         yield
         spool_results(stage, paths, run)
+        spool_trend(stage, paths, run, hashes=hashes)
         if stage == "evaluate":
             pipeline.metrics(headline(paths))
         status = "FINISHED"
@@ -116,8 +118,11 @@ def git_tags() -> dict[str, str]:
 
 
 def _git(*words: str) -> str:
+    where = os.environ.get(
+        environment.WORKSPACE
+    )  # else the current folder: `dvc exp run --temp` has commits of its own
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -130,6 +130,8 @@ class LlmServer:
         self.batches: list[dict[str, Any]] = []
         """The latest last; a test may change their state."""
         self.polls_until_done = 1
+        self.is_ascii = True
+        """Whether files of answers escape what is not ASCII."""
         self.lock = threading.Lock()
         server = self
 
@@ -260,7 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if batch["status"] == "in_progress" and batch["polls"] > self.llm.polls_until_done:
             lines = self.llm.files[batch["input_file_id"]].splitlines()
-            done = b"\n".join(json.dumps(self._line(json.loads(line))).encode() for line in lines)
+            answers = [self._line(json.loads(line)) for line in lines]
+            done = "\n".join(json.dumps(answer, ensure_ascii=self.llm.is_ascii) for answer in answers).encode()
             batch["output_file_id"] = self._stored(done)["id"]
             batch["status"] = "completed"
         self._json(200, batch)

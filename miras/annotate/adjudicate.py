@@ -8,7 +8,7 @@ Where they do not agree, the adjudicator's answer counts alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from miras.annotate.hand_out import give, label_of, text_sha256_now
 from miras.annotate.manifest import Manifest
 from miras.annotate.records import Answer, Change, Correction, HandedOut, Sample
 from miras.dialogue import masks
-from miras.dialogue.records import Dialogue, Rle
+from miras.dialogue.records import Dialogue, Rejected, Rle
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,16 @@ class Decision:
     mask: Rle | None
     """None: people found that the thing is not in the picture."""
     corrections: tuple[Correction, ...]
+
+
+@dataclass(frozen=True)
+class Adjudicated:
+    """What came back from the adjudicator's folder."""
+
+    answers: tuple[Answer, ...]
+    """One per sample in dispute."""
+    strangers: tuple[Rejected, ...]
+    """Files there that are not read."""
 
 
 def agreements(answers: Sequence[Answer], *, size: tuple[int, int]) -> list[SampleAgreement]:
@@ -63,7 +73,9 @@ def decide(
     return Decision(_majority(drawn) if len(drawn) > 2 else next(iter(drawn), None), tuple(_undisputed(answers)))
 
 
-def adjudicate(cases: Sequence[tuple[Sample, Sequence[Answer]]], *, folder: Path, pictures: Path) -> list[Answer]:
+def adjudicate(
+    cases: Sequence[tuple[Sample, Sequence[Answer]]], *, folder: Path, pictures: Path, samples: Collection[str]
+) -> Adjudicated:
     """What the adjudicator says about each sample that the groups do not agree on; hands out what is new.
 
     The text is given with all corrections that no other group contradicts; what contradicts stands below it.
@@ -72,6 +84,7 @@ def adjudicate(cases: Sequence[tuple[Sample, Sequence[Answer]]], *, folder: Path
         cases: samples with the groups' accepted answers.
         folder: that of all groups; the adjudicator's is in it.
         pictures: folder of the pictures.
+        samples: names of all that were ever handed out.
     """
     own = folder / ADJUDICATION
     manifest = Manifest(own)
@@ -81,16 +94,16 @@ def adjudicate(cases: Sequence[tuple[Sample, Sequence[Answer]]], *, folder: Path
         remarks = _remarks(answers)
         shapes = [
             shape
-            for answer in answers
+            for number, answer in enumerate(answers, 1)
             if answer.mask is not None
-            for shape in outlines.shapes(answer.mask, label=_label(sample, answer.group))
+            for shape in outlines.shapes(answer.mask, label=_label(sample, answer.group), group_id=number)
         ]
         before = manifest.samples.get(sample.name)
         handed = give(shown, {ADJUDICATION: own}, pictures=pictures, shapes=shapes, before=before, remarks=remarks)
         manifest.add(handed)
         given.append((shown, handed, text_sha256_now(shown, remarks)))
-    files = GroupFolder(own, manifest.samples)
-    return [
+    files = GroupFolder(own, given=manifest.samples, samples=samples)
+    finals = [
         take_in(
             shown,
             handed,
@@ -101,6 +114,7 @@ def adjudicate(cases: Sequence[tuple[Sample, Sequence[Answer]]], *, folder: Path
         )
         for (shown, handed, text_sha256), (sample, answers) in zip(given, cases, strict=True)
     ]
+    return Adjudicated(tuple(finals), tuple(files.strangers))
 
 
 def adjudicated(answer: Answer, answers: Sequence[Answer]) -> Decision:

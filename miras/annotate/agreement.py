@@ -94,14 +94,15 @@ def summarise(agreements: Iterable[SampleAgreement]) -> dict[str, Any]:
     """Table 1: the whole, each group, each pair of groups, each size class; and each sample's own numbers.
 
     Every part has `samples`, `iou` and `kappa` (means over the comparisons), `iou_pooled` and `kappa_pooled` (all
-    pixels taken together). A part without comparisons is left out: it has no agreement, not an agreement of 0.
+    pixels taken together). A part without comparisons is left out: it has no agreement, not an agreement of 0. Names
+    hold only what MLflow allows in the name of a metric.
     """
     listed = list(agreements)
     pairs = sorted({item.groups for item in listed})
     groups = sorted({group for pair in pairs for group in pair})
     parts = {
         "groups": {group: [item for item in listed if group in item.groups] for group in groups},
-        "pairs": {" + ".join(pair): [item for item in listed if item.groups == pair] for pair in pairs},
+        "pairs": {" and ".join(pair): [item for item in listed if item.groups == pair] for pair in pairs},
         "sizes": {size: [item for item in listed if item.size_class == size] for size in SIZES},
     }
     table = {name: {key: _figures(part) for key, part in rows.items() if part} for name, rows in parts.items()}

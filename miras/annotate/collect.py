@@ -9,7 +9,7 @@ from pathlib import Path
 from miras.annotate.adjudicate import Decision, adjudicate, adjudicated, agreements, decide
 from miras.annotate.agreement import SampleAgreement
 from miras.annotate.config import ADJUDICATION, AnnotateConfig
-from miras.annotate.hand_in import GroupFolder, take_in
+from miras.annotate.hand_in import GroupFolder, elsewhere, take_in
 from miras.annotate.hand_out import text_sha256_now
 from miras.annotate.manifest import Manifest
 from miras.annotate.records import Answer, Sample, State
@@ -28,7 +28,7 @@ class Returned:
     compared: tuple[SampleAgreement, ...]
     """Of the groups' own answers, before anybody adjudicated."""
     strangers: tuple[Rejected, ...]
-    """Files in the groups' folders that belong to no sample."""
+    """Files in the people's folder that are not read."""
 
     @property
     def unanswered(self) -> list[Answer]:
@@ -49,8 +49,7 @@ def collect(samples: Sequence[Sample], manifest: Manifest, *, pictures: Path, co
         pictures: folder of the pictures.
     """
     folder = Path(config.folder)
-    dealt_to = {group for item in manifest.samples.values() for group in item.outline_sha256}
-    folders = {group: GroupFolder(folder / group, manifest.samples) for group in sorted(dealt_to)}
+    folders = _group_folders(folder, manifest)
     decisions: dict[str, Decision] = {}
     all_answers: list[Answer] = []
     compared: list[SampleAgreement] = []
@@ -67,14 +66,23 @@ def collect(samples: Sequence[Sample], manifest: Manifest, *, pictures: Path, co
             disputed.append((sample, answers))
         else:
             decisions[sample.region.region_id] = decision
-    finals = adjudicate(disputed, folder=folder, pictures=pictures)
-    for (sample, own), final in zip(disputed, finals, strict=True):
+    third = adjudicate(disputed, folder=folder, pictures=pictures, samples=manifest.samples)
+    for (sample, own), final in zip(disputed, third.answers, strict=True):
         all_answers.append(final)
         if final.state == "accepted":
             decisions[sample.region.region_id] = adjudicated(final, own)
-    folders[ADJUDICATION] = GroupFolder(folder / ADJUDICATION, manifest.samples)
-    strangers = [item for group in folders.values() for item in group.rejected_strangers()]
+    strangers = [item for group in folders.values() for item in group.strangers]
+    strangers += [*third.strangers, *elsewhere(folder, read=[*folders, ADJUDICATION])]
     return Returned(decisions, tuple(all_answers), tuple(compared), tuple(strangers))
+
+
+def _group_folders(folder: Path, manifest: Manifest) -> dict[str, GroupFolder]:
+    """The folder of every group that was ever dealt a sample."""
+    given: dict[str, set[str]] = {}
+    for item in manifest.samples.values():
+        for group in item.outline_sha256:
+            given.setdefault(group, set()).add(item.sample)
+    return {group: GroupFolder(folder / group, given=given[group], samples=manifest.samples) for group in sorted(given)}
 
 
 def _answers(sample: Sample, manifest: Manifest, folders: dict[str, GroupFolder]) -> list[Answer]:
@@ -84,8 +92,3 @@ def _answers(sample: Sample, manifest: Manifest, folders: dict[str, GroupFolder]
         take_in(sample, handed, group, files=folders[group], ignored=(), text_sha256=text_sha256)
         for group in handed.outline_sha256
     ]
-
-
-def is_adjudication(answer: Answer) -> bool:
-    """Whether the adjudicator gave it, or is to give it."""
-    return answer.group == ADJUDICATION

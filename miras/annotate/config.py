@@ -23,7 +23,7 @@ class AnnotateConfig(Section):
     mode: Mode
     """off: regions and dialogues pass as they are; labelme: they are handed out as folders of Labelme files."""
     folder: str = Field(min_length=1)
-    """Where the folders of the groups lie. Not an output of DVC: it holds people's work and is never deleted."""
+    """Where the folders of the groups lie; make it first. DVC watches it; nothing deletes it: it is people's work."""
     groups: list[str]
     """Names of the groups of annotators, one folder each; unused with mode off."""
     per_sample: int = Field(ge=1)

@@ -1,7 +1,8 @@
-"""What annotators read before they begin: README.md in the folder that is handed out."""
+"""What annotators read before they begin: GUIDE.md in the folder that is handed out."""
 
 from __future__ import annotations
 
+GUIDE_FILE = "GUIDE.md"
 FINISHED = "finished"
 ABSENT = "not in the picture"
 PROPOSAL = "proposal"
@@ -35,7 +36,7 @@ Each group has a folder. In it, every sample is three files with the same name:
 - A hole one can look through is not part of it: run the outline in along a cut, around the hole and out again.
 - Several things meant by one phrase are several outlines with the same label.
 - Outlines called `{PROPOSAL} 1`, `{PROPOSAL} 2` and so on were made by a program. Rename those that fit to the label
-  you need; the others are ignored.
+  you need; the others are ignored. Those of one name are parts of one outline: rename all of them, or delete some.
 - If the thing is not in the picture, or you cannot tell which one is meant after reading the dialogue, draw nothing
   and tick `{ABSENT}` as well as `{FINISHED}`.
 - In the text keep the heads (`Q1:`, `A1:`) and every `{{target}}`. Do not add or remove turns.
@@ -44,6 +45,6 @@ Work alone: the other group draws the same samples, and the two drawings are com
 third person decides in the folder `adjudication`, where both drawings are shown with the names of their groups; that
 person gives the right outline the label itself (rename one of the two, or draw a new one).
 
-Do not rename files, and keep one file per sample. `status.jsonl` says after each run what is still open and what
-could not be read. Save text as UTF-8 where your editor asks.
+Do not rename or move files, and keep one file per sample. `status.jsonl` says after each run what is still open and
+what could not be read. Save text as UTF-8 where your editor asks.
 """

@@ -7,7 +7,7 @@ do, and stays where it is. in = accepted + still open + rejected.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,32 +43,70 @@ class _Drawing:
 class GroupFolder:
     """The Labelme files in one group's folder, sorted by the sample they belong to."""
 
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+    def __init__(self, folder: Path, *, given: Collection[str], samples: Collection[str]) -> None:
         """Lists the folder once.
 
         Args:
-            names: of all samples ever handed out, so that the files of earlier ones are known.
+            given: samples that were ever handed out into this folder, also those that are no longer needed.
+            samples: that were ever handed out to anybody.
         """
         self.folder = folder
+        self.strangers: list[Rejected] = []
+        """A refusal of each file that is not read."""
         self._files: dict[str, list[Path]] = {}
-        self.strangers: list[Path] = []
-        known = set(names)
-        files = folder.iterdir() if folder.is_dir() else ()
-        for path in sorted(file for file in files if file.suffix.lower() == ".json" and file.is_file()):
-            sample = next((path.stem[:end] for end in range(len(path.stem), 0, -1) if path.stem[:end] in known), None)
-            if sample is None:
-                self.strangers.append(path)
-            else:
+        for path in _saved_by_people(folder):
+            sample = _sample_of(path, samples)
+            reason = self._why_not_read(path, sample, given)
+            if reason:
+                self.strangers.append(rejection(Rejected, path, reason))
+            elif sample and path.suffix.lower() == ".json":
                 self._files.setdefault(sample, []).append(path)
 
     def drawn(self, sample: str) -> list[Path]:
         """The sample's file and copies of it (`NAME (1).json`, `NAME - Copy.json`)."""
         return self._files.get(sample, [])
 
-    def rejected_strangers(self) -> list[Rejected]:
-        """A refusal of each file that belongs to no sample."""
-        reason = "belongs to no sample that was handed out. Give it the name of its picture, or take it out"
-        return [rejection(Rejected, path, reason) for path in self.strangers]
+    def _why_not_read(self, path: Path, sample: str | None, given: Collection[str]) -> str:
+        """Empty when it is read, or is a text of the people's own."""
+        is_text = path.suffix.lower() == ".txt"
+        if sample is None:
+            named = "belongs to no sample that was handed out. Give it the name of its picture, or take it out"
+            return "" if is_text else named
+        if sample not in given:
+            return f"the sample {sample} was handed out to others, not to this folder. Move it there, or take it out"
+        if path.parent != self.folder:
+            return f"only files beside the pictures are read. Move it to {self.folder}, or take it out"
+        if is_text and path.name != f"{sample}.txt":
+            return f"only {sample}.txt is read. Put what it corrects into that file, and take this one out"
+        return ""
+
+
+def elsewhere(folder: Path, *, read: Collection[str]) -> list[Rejected]:
+    """A refusal of each Labelme file below the people's folder that lies in nobody's folder.
+
+    Args:
+        read: names of the folders that are read.
+    """
+    reason = f"lies in no folder that is read. Move it to the group's own: {', '.join(read)}"
+    return [
+        rejection(Rejected, path, reason)
+        for path in _saved_by_people(folder)
+        if path.relative_to(folder).parts[0] not in read and path.suffix.lower() == ".json"
+    ]
+
+
+def _saved_by_people(folder: Path) -> list[Path]:
+    """Labelme files and texts below a folder, in order; hidden ones (macOS keeps its own notes so) are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (".json", ".txt") and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _sample_of(path: Path, samples: Collection[str]) -> str | None:
+    """The sample whose name a file's name begins with."""
+    return next((path.stem[:end] for end in range(len(path.stem), 0, -1) if path.stem[:end] in samples), None)
 
 
 def take_in(
@@ -143,8 +181,8 @@ def _read_drawing(path: Path, handed: HandedOut, *, ignored: Sequence[str]) -> _
         return _Drawing(None)
     if mask is None:
         raise DataError(
-            f"{path}: no outline: expected one with the label {label_of(handed.phrase)!r}. Draw it, or tick "
-            f"{ABSENT!r} if it cannot be seen"
+            f"{path}: no outline with the label {label_of(handed.phrase)!r} encloses anything. Draw it with Create "
+            f"Polygons, give that label to the outline that fits, or tick {ABSENT!r} if it cannot be seen"
         )
     return _Drawing(mask)
 
@@ -169,13 +207,18 @@ def _mask(path: Path, shapes: Sequence[Any], handed: HandedOut, *, ignored: Sequ
     not_counted = {_folded(label) for label in (*ignored, IGNORED_LABEL)}
     pieces: list[Rle] = []
     wrong: list[str] = []
+    used: set[str] = set()  # groups of outlines, as text: what stands there may be anything
+    left: set[str] = set()
     for index, shape in enumerate(shapes):
         if not isinstance(shape, dict):
-            raise DataError(f"{path}: shapes[{index}]: expected an outline, found {shape!r}. Save it in Labelme again")
+            raise DataError(f"{path}: outline {index + 1}: expected a shape, found {shape!r}. Save it in Labelme again")
         label = shape.get("label")
         folded = _folded(label) if isinstance(label, str) else ""
         if shape.get("shape_type") in SHAPES_WITHOUT_AREA:
             continue
+        group = shape.get("group_id")
+        if group is not None:
+            (used if folded == expected else left).add(repr(group))
         if folded != expected:
             if folded not in not_counted and not _is_proposal(folded):
                 wrong.append(repr(label)[:_LABEL_CHARACTERS])
@@ -183,9 +226,14 @@ def _mask(path: Path, shapes: Sequence[Any], handed: HandedOut, *, ignored: Sequ
         try:
             pieces.append(shape_mask(shape, height=handed.size[0], width=handed.size[1]))
         except DataError as error:
-            raise DataError(f"{path}: shapes[{index}]: {error}. Draw it again") from None
+            raise DataError(f"{path}: outline {index + 1}: {error}. Draw it again") from None
     if wrong:
         raise DataError(f"{path}: {_wrong_label(wrong, handed.phrase)}")
+    if used & left:
+        raise DataError(
+            f"{path}: of the parts of one outline (group {', '.join(sorted(used & left))}) some have the label "
+            f"{label_of(handed.phrase)!r} and some have not. Rename all of them, or delete what is not meant"
+        )
     return masks.union(pieces) if pieces else None
 
 
@@ -193,7 +241,8 @@ def _wrong_label(wrong: Sequence[str], phrase: str) -> str:
     shown = ", ".join(wrong[:_NUM_LABELS_SHOWN]) + (" ..." if len(wrong) > _NUM_LABELS_SHOWN else "")
     alike = difflib.SequenceMatcher(None, _folded(wrong[0].strip("'\"")), _folded(phrase)).ratio()
     meant = "meant is probably" if alike >= _NEAR else "expected was"
-    return f"{len(wrong)} outlines have the label {shown}; {meant} {label_of(phrase)!r}. Rename or delete them"
+    found = "an outline has" if len(wrong) == 1 else f"{len(wrong)} outlines have"
+    return f"{found} the label {shown}; {meant} {label_of(phrase)!r}. Rename or delete what is wrong"
 
 
 def _is_proposal(folded: str) -> bool:
@@ -234,6 +283,8 @@ def _changes(path: Path, sample: Sample, handed_sha256: str, current_sha256: str
             continue
     else:
         raise DataError(f"{path}: not text in {' or '.join(ENCODINGS)}. Save it as UTF-8")
+    if "\0" in text:
+        raise DataError(f"{path}: saved as UTF-16, or no text at all. Save it as UTF-8")
     try:
         return read_changes(text, sample.dialogues)
     except DataError as error:

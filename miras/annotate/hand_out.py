@@ -15,7 +15,7 @@ from typing import Any
 
 from miras.annotate import outlines
 from miras.annotate.dialogue_text import Place, write_text
-from miras.annotate.guide import ABSENT, FINISHED, GUIDE
+from miras.annotate.guide import ABSENT, FINISHED, GUIDE, GUIDE_FILE
 from miras.annotate.manifest import Manifest, place, sha256_of
 from miras.annotate.records import HandedOut, Sample
 from miras.files import finished_file
@@ -49,7 +49,7 @@ def hand_out(
     for left_by_a_killed_run in folder.glob("**/.*.partial"):
         left_by_a_killed_run.unlink()
     manifest = Manifest(folder)
-    with finished_file(folder / "README.md") as aside:
+    with finished_file(folder / GUIDE_FILE) as aside:
         aside.write_text(GUIDE, "utf-8")
     dealer = _Dealer(groups, manifest.samples.values())
     for sample in progress(samples, name="handing out", unit="samples"):

@@ -57,14 +57,19 @@ def from_polygons(outlines: Sequence[Sequence[Point]], *, size: tuple[int, int])
     return masks.from_polygons(flat, height=size[0], width=size[1])
 
 
-def shapes(rle: Rle, *, label: str) -> list[dict[str, Any]]:
-    """The mask as Labelme's polygon shapes, easy to edit; several parts share a group, which makes them one object."""
+def shapes(rle: Rle, *, label: str, group_id: int = 1) -> list[dict[str, Any]]:
+    """The mask as Labelme's polygon shapes, easy to edit.
+
+    Args:
+        group_id: of several parts, which makes them one object; a single part has none. Other objects of the same file
+            need other numbers.
+    """
     outlines = smooth_polygons(rle)
     return [
         {
             "label": label,
             "points": [[float(x), float(y)] for x, y in outline],
-            "group_id": 1 if len(outlines) > 1 else None,
+            "group_id": group_id if len(outlines) > 1 else None,
             "description": "",
             "shape_type": "polygon",
             "flags": {},

@@ -81,7 +81,7 @@ class SamProposals:
             shapes = [
                 shape
                 for number, rle in enumerate(self._distinct(pixels), 1)
-                for shape in outlines.shapes(rle, label=f"{PROPOSAL} {number}")
+                for shape in outlines.shapes(rle, label=f"{PROPOSAL} {number}", group_id=number)
             ]
             self._last = (picture, shapes)
         return self._last[1]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from miras.annotate.config import Scope
 from miras.annotate.records import Sample
@@ -29,10 +30,14 @@ class Wanted:
     """Region id -> why it cannot be handed out."""
 
 
+def region_tables(paths: Paths) -> list[Path]:
+    """The ingested regions, then those that a teacher wrote, if one did."""
+    return [paths.region_table, *([paths.generated_regions] if paths.generated_regions.exists() else [])]
+
+
 def all_regions(paths: Paths) -> Iterator[Region]:
-    """The ingested regions, then those that a teacher wrote, one at a time."""
-    tables = [paths.region_table, paths.generated_regions]
-    return chain.from_iterable(read_records(table, Region) for table in tables if table != tables[1] or table.exists())
+    """The regions of these tables, one at a time."""
+    return chain.from_iterable(read_records(table, Region) for table in region_tables(paths))
 
 
 def wanted(paths: Paths, *, scope: Scope) -> Wanted:

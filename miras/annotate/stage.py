@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from miras.annotate.adjudicate import Decision
 from miras.annotate.agreement import summarise
-from miras.annotate.collect import Returned, collect, is_adjudication
-from miras.annotate.config import ADJUDICATION, AnnotateConfig
+from miras.annotate.collect import Returned, collect
+from miras.annotate.config import AnnotateConfig
 from miras.annotate.dialogue_text import apply_changes
 from miras.annotate.errors import WaitingForPeopleError
-from miras.annotate.guide import ABSENT
+from miras.annotate.guide import ABSENT, GUIDE_FILE
 from miras.annotate.hand_out import Propose, hand_out
 from miras.annotate.records import Change, Correction
-from miras.annotate.samples import all_regions, regions_of, wanted
+from miras.annotate.samples import all_regions, region_tables, regions_of, wanted
 from miras.dialogue.records import Dialogue, Region, Rejected
 from miras.errors import DataError
 from miras.files import finished_folder, read_records, write_json, write_records
@@ -32,7 +33,7 @@ from miras.sources.annotations import rejection
 
 log = logging.getLogger(__name__)
 
-STATUS = "status.jsonl"  # in the people's folder: every answer that is open or refused, and why
+STATUS = "status.jsonl"  # in the people's folder: every answer that is open or rejected, every file not read
 CORRECTIONS, REJECTED, AGREEMENT = "corrections.jsonl", "rejected.jsonl", "agreement.json"
 _NUM_FAULTS_SHOWN = 5
 
@@ -69,18 +70,15 @@ def run(*, paths: Paths, work: Path, annotate: AnnotateConfig) -> None:
         len(manifest.samples) - len(need.samples),
     )
     if returned.unanswered:
-        raise WaitingForPeopleError(_whats_open(returned, annotate))
+        raise WaitingForPeopleError(_whats_open(returned, annotate.folder))
     with finished_folder(Path(paths.annotate)) as folder:
         _publish(folder, paths, returned, need.rejected)
 
 
 def _pass_through(paths: Paths) -> None:
     """Copies byte by byte: nothing is parsed, and nothing is held in memory."""
-    tables = [paths.region_table]
-    if paths.generated_regions.exists():
-        tables.append(paths.generated_regions)
     with finished_folder(Path(paths.annotate)) as folder:
-        _join(tables, folder / paths.annotated_regions.name)
+        _join(region_tables(paths), folder / paths.annotated_regions.name)
         _join([paths.generated_dialogues], folder / paths.annotated_dialogues.name)
         write_records(folder / CORRECTIONS, ())
         write_records(folder / REJECTED, ())
@@ -105,20 +103,27 @@ def _propose(annotate: AnnotateConfig) -> Propose | None:
     return proposer(Path(annotate.sam), sam_type=annotate.sam_type)
 
 
-def _whats_open(returned: Returned, annotate: AnnotateConfig) -> str:
-    unanswered = returned.unanswered
-    disputed = [answer for answer in unanswered if is_adjudication(answer)]
-    folders = sorted({answer.group for answer in unanswered})
-    refused = [answer.reason for answer in unanswered if answer.state == "rejected"]
-    shown = "".join(f"\n  {reason}" for reason in refused[:_NUM_FAULTS_SHOWN])
-    return (
-        f"Waiting for people: of {len(returned.answers)} answers {returned.count('open')} are open and "
-        f"{len(refused)} could not be taken; {len(disputed)} of these are for the adjudicator "
-        f"({annotate.folder}/{ADJUDICATION}).{shown}\n"
-        f"  The folders: {', '.join(f'{annotate.folder}/{name}' for name in folders)}; {annotate.folder}/README.md "
-        f"says how to draw, {annotate.folder}/{STATUS} lists all that is open and why.\n"
-        "  When they are done, run the same command again, or resume the flow run; what is done is kept."
-    )
+def _whats_open(returned: Returned, folder: str) -> str:
+    """The counts, folder by folder, and the first faults in their own words."""
+    refused = [answer.reason for answer in returned.unanswered if answer.state == "rejected"]
+    refused += [f"{item.where}: {item.reason}" for item in returned.strangers]
+    groups = sorted({answer.group for answer in returned.unanswered})
+    lines = [
+        f"Waiting for people: of {len(returned.answers)} answers {returned.count('accepted')} are taken, "
+        f"{returned.count('open')} open, {returned.count('rejected')} rejected.",
+        *(f"{folder}/{group}: {_counts(returned, group)}" for group in groups),
+        *([f"Files that are not read: {len(returned.strangers)}"] if returned.strangers else []),
+        *refused[:_NUM_FAULTS_SHOWN],
+        f"{folder}/{GUIDE_FILE} says how to draw; {folder}/{STATUS} lists all that is open, rejected or not read, "
+        "and why.",
+        "When people are done, run the same command again, or resume the flow run; what is done is kept.",
+    ]
+    return "\n  ".join(lines)
+
+
+def _counts(returned: Returned, group: str) -> str:
+    states = Counter(answer.state for answer in returned.unanswered if answer.group == group)
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def _publish(folder: Path, paths: Paths, returned: Returned, not_handed_out: Mapping[str, Rejected]) -> None:
@@ -147,6 +152,8 @@ def _regions(paths: Paths, decisions: Mapping[str, Decision], left_out: Mapping[
             changes["mask"] = decisions[region.region_id].mask
         if region.parent_id in left_out:
             changes["parent_id"] = None
+        if any(relation.object_id in left_out for relation in region.relations):
+            changes["relations"] = tuple(item for item in region.relations if item.object_id not in left_out)
         yield region.model_copy(update=changes) if changes else region
 
 

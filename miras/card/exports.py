@@ -65,9 +65,7 @@ class Export:
         return RecordShelf(self.index, table, Dialogue, key="dialogue_id", group="image_id")
 
     def originals(self) -> Mapping[str, Original]:
-        """Source records of imported dialogues; none where no source has any."""
-        if not self.paths.source_originals.exists():  # a data set ingested before there were any
-            return {}
+        """Source records of imported dialogues."""
         return RecordShelf(self.index, self.paths.source_originals, Original, key="dialogue_id")
 
     def reject(self, where: object, reason: object) -> None:

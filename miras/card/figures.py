@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 from wordcloud import WordCloud
 
 from miras.card.statistics import BINS_PER_OCTAVE, DataStatistics, PartStatistics
 from miras.dialogue.masks import FINE_BELOW_PX, MEDIUM_BELOW_PX, SIZE_CLASSES, size_class
-from miras.evaluate.galleries import INK, MUTED, save
+from miras.files import finished_file
+from miras.quality.focus_classes import OTHER
 
 DPI = 144
-GRID, AXIS = "#e8edf3", "#b6c2d1"  # as in the report's charts
+INK, MUTED, GRID, AXIS = "#1c2430", "#667080", "#e8edf3", "#b6c2d1"
 KIND_COLOURS = {
     "prist": "#2563eb",
     "mrseg": "#0f766e",
@@ -29,7 +32,8 @@ KIND_COLOURS = {
     "caption": "#e25526",
 }
 SIZE_COLOURS = {"fine": "#f59e0b", "medium": "#2563eb", "coarse": "#0f766e"}
-RING_COLOURS = ("#2563eb", "#0f766e", "#d97706", "#a855f7", "#e25526", "#64748b")
+RING_COLOURS = ("#2563eb", "#0f766e", "#d97706", "#a855f7", "#e25526")  # one more than there are classes
+UNKNOWN_COLOUR = "#94a3b8"
 MAX_BARS = 45  # of a histogram; what lies beyond is joined in the last one
 LABEL_CHARACTERS = 18  # of a line beside a ring
 SMALL_SHARE = 0.025  # a slice of a ring below this has no room for its name
@@ -75,8 +79,8 @@ def _focus_ring(folder: Path, part: PartStatistics) -> Drawn:
     figure = _figure(7.6, 5.6)
     axes = figure.add_axes((0.2, 0.02, 0.6, 0.84))
     inner = [sum(count for _, count in supers[name]) for name in order]
-    colours = [RING_COLOURS[number % len(RING_COLOURS)] for number in range(len(order))]
-    _title(figure, "What dialogues lead to", f"{total:,} foci: super classes inside, their classes around them")
+    colours = [UNKNOWN_COLOUR if name == OTHER else RING_COLOURS[place] for place, name in enumerate(order)]
+    _title(figure, "What dialogues lead to", f"{total:,} foci by class (inside) and subclass (around)")
     wedges = axes.pie(inner, radius=0.68, colors=colours, startangle=90, counterclock=False, wedgeprops=_wedge(0.36))[0]
     for wedge, name, count in zip(wedges, order, inner, strict=True):
         if count >= 4 * SMALL_SHARE * total:  # a smaller wedge has no room for its name
@@ -168,20 +172,20 @@ def _word_cloud(folder: Path, words: Sequence[tuple[str, int]], *, seed: int) ->
 
 def _lengths(folder: Path, found: DataStatistics) -> Drawn:
     measures = (
-        ("turns_per_dialogue", "turns of a dialogue"),
-        ("words_per_dialogue", "words of a dialogue"),
-        ("words_per_question", "words of a question"),
-        ("words_per_answer", "words of an answer"),
+        ("turns_per_dialogue", "turns of a dialogue", "dialogues"),
+        ("words_per_dialogue", "words of a dialogue", "dialogues"),
+        ("words_per_question", "words of a question", "questions"),
+        ("words_per_answer", "words of an answer", "answers"),
     )
     figure = _figure(9.4, 6.4)
-    is_cut = any(_num_bars(found.whole, measure) > MAX_BARS for measure, _ in measures)
+    is_cut = any(_num_bars(found.whole, measure) > MAX_BARS for measure, _, _ in measures)
     _title(figure, "Turns and lengths", "by kind of dialogue" + ("; a last bar holds all beyond" if is_cut else ""))
     kinds = sorted(found.along("kind"), key=lambda part: list(KIND_COLOURS).index(part.name))
-    for number, (measure, label) in enumerate(measures):
+    for number, (measure, label, counted) in enumerate(measures):
         column, row = number % 2, number // 2
         axes = figure.add_axes((0.08 + 0.49 * column, 0.53 - 0.435 * row, 0.41, 0.31))
         _stacked_histogram(axes, kinds, measure)
-        _decorate(axes, x_label=label, y_label="how many")
+        _decorate(axes, x_label=label, y_label=counted)
     handles = [Patch(color=KIND_COLOURS[part.name], label=part.name) for part in kinds]
     figure.legend(
         handles=handles,
@@ -192,11 +196,11 @@ def _lengths(folder: Path, found: DataStatistics) -> Drawn:
         fontsize=8.5,
         labelcolor=MUTED,
     )
-    spread = {name: found.whole.lengths[name] for name, _ in measures}
+    spread = {name: found.whole.lengths[name] for name, _, _ in measures}
     told = "; ".join(
         f"{label}: mean {spread[name].mean:.1f}, median {spread[name].median:g}, {spread[name].least} to "
         f"{spread[name].most}"
-        for name, label in measures
+        for name, label, _ in measures
     )
     return _saved(figure, folder, "lengths.png", "Turns and lengths", f"Four histograms by kind. {told}.")
 
@@ -334,5 +338,9 @@ def _lighter(colour: str, share: float) -> str:
 
 
 def _saved(figure: Figure, folder: Path, file: str, title: str, alt: str) -> Drawn:
-    save(figure, folder / file)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    with finished_file(folder / file) as aside:
+        drawn.save(aside, format="PNG", optimize=True)  # without matplotlib's own note of its version
     return Drawn(file=file, title=title, alt=alt)

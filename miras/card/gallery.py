@@ -1,34 +1,69 @@
-"""Random dialogues with their masks drawn, as one page that opens offline."""
+"""Random dialogues with their masks drawn: which ones, and what a page shows of them."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import io
+from collections.abc import Iterator, Mapping, Sequence
 
 from PIL import Image
 
 from miras.card.shelf import RecordShelf
-from miras.dialogue.records import SPLITS, Dialogue, Picture, Region, Turn
-from miras.dialogue.rendering import render_answer
+from miras.dialogue.records import SPLITS, TARGET_SLOT, Dialogue, Frozen, Picture, Region, Split, Turn
+from miras.dialogue.rendering import render_answer, split_groups
 from miras.errors import DataError
 from miras.evaluate.overlays import TRUTH_RGB, overlay
-from miras.evaluate.report import answer_pieces, data_uri
 from miras.files import read_records
 from miras.paths import Paths
 
-PANEL_PX = 420
+PANEL_PX = 480
+POINTED_AT_RGB = (37, 99, 235)
 KINDS_SHOWN = ("prist", "mrseg", "referring", "semantic")  # those with masks
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(Frozen):
     """A dialogue of the gallery."""
 
-    split: str
+    split: Split
     dialogue: Dialogue
+
+
+class Piece(Frozen):
+    """A part of an answer."""
+
+    text: str
+    is_phrase: bool
+    """Whether it names a target."""
+
+
+class ShownTurn(Frozen):
+    """A turn as pages show it; pictures are `data:` addresses, "" where there is none."""
+
+    question: str
+    pointed_at: str
+    """What the person points at together with the question, in words."""
+    pointed_at_drawn: str
+    """The same on the picture, blue."""
+    answer: tuple[Piece, ...]
+    drawn: str
+    """The picture with the masks of the targets, green."""
+    alt: str
+    """What that shows, in words."""
+    is_without_mask: bool
+    """Whether it has targets that nobody has drawn."""
+
+
+class ShownDialogue(Frozen):
+    """A dialogue as pages show it."""
+
+    dialogue_id: str
+    title: str
+    kind: str
+    split: Split
+    source: str
+    turns: tuple[ShownTurn, ...]
 
 
 def draw_examples(paths: Paths, *, count: int, seed: int) -> list[Example]:
@@ -44,7 +79,7 @@ def draw_examples(paths: Paths, *, count: int, seed: int) -> list[Example]:
             heap = heaps.get(dialogue.kind)
             if heap is None or not any(turn.targets for turn in dialogue.turns):
                 continue
-            entry = (-_place(dialogue.dialogue_id, seed), dialogue.dialogue_id, Example(split, dialogue))
+            entry = (-_place(dialogue.dialogue_id, seed), dialogue.dialogue_id, Example(split=split, dialogue=dialogue))
             if len(heap) < count:
                 heapq.heappush(heap, entry)
             elif entry[0] > heap[0][0]:
@@ -54,44 +89,79 @@ def draw_examples(paths: Paths, *, count: int, seed: int) -> list[Example]:
     return dealt[:count]
 
 
-def cards(
-    examples: list[Example], paths: Paths, *, pictures: RecordShelf[Picture], regions: RecordShelf[Region]
-) -> Iterator[dict[str, Any]]:
-    """What the page shows of each example: its turns, each with its picture where it has a mask."""
+def shown(
+    examples: Sequence[Example], paths: Paths, *, pictures: RecordShelf[Picture], regions: RecordShelf[Region]
+) -> Iterator[ShownDialogue]:
+    """What pages show of each example.
+
+    Raises:
+        DataError: a picture file cannot be opened.
+    """
     for example in examples:
         dialogue = example.dialogue
         picture = pictures[dialogue.image_id]
-        try:
-            with Image.open(paths.pictures / picture.file_name) as opened:
-                ground = opened.convert("RGB")
-        except OSError as error:
-            raise DataError(
-                f"{paths.pictures / picture.file_name}: the picture of {dialogue.dialogue_id} cannot be opened: "
-                f"{error}. Run the stage ingest again (`dvc repro ingest`)."
-            ) from None
+        ground = _opened(paths, picture, dialogue)
         found = {key: regions[key] for turn in dialogue.turns for key in (*turn.targets, *turn.points_at)}
-        yield {
-            "dialogue_id": dialogue.dialogue_id,
-            "title": dialogue.focus or ", ".join(dict.fromkeys(region.phrase for region in found.values())),
-            "pills": [dialogue.kind, example.split, *([picture.source] if picture.source else [])],
-            "turns": [_turn(turn, found, ground) for turn in dialogue.turns],
-        }
+        yield ShownDialogue(
+            dialogue_id=dialogue.dialogue_id,
+            title=dialogue.focus or ", ".join(dict.fromkeys(region.phrase for region in found.values())),
+            kind=dialogue.kind,
+            split=example.split,
+            source=picture.source,
+            turns=tuple(_turn(turn, found, ground) for turn in dialogue.turns),
+        )
 
 
-def _turn(turn: Turn, regions: dict[str, Region], ground: Image.Image) -> dict[str, Any]:
+def answer_pieces(answer: str) -> tuple[Piece, ...]:
+    """A rendered answer in pieces: phrases with a mask, and the text around them."""
+    text, phrases = split_groups(answer)
+    pieces = []
+    for number, part in enumerate(text.split(TARGET_SLOT)):
+        if number:
+            pieces.append(Piece(text=phrases[number - 1], is_phrase=True))
+        pieces.append(Piece(text=part, is_phrase=False))
+    return tuple(piece for piece in pieces if piece.text)
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture as an address that holds it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _opened(paths: Paths, picture: Picture, dialogue: Dialogue) -> Image.Image:
+    file = paths.pictures / picture.file_name
+    try:
+        with Image.open(file) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise DataError(
+            f"{file}: the picture of {dialogue.dialogue_id} cannot be opened: {error}. Run the stage ingest again "
+            "(`dvc repro ingest`)."
+        ) from None
+
+
+def _turn(turn: Turn, regions: Mapping[str, Region], ground: Image.Image) -> ShownTurn:
     phrases = {key: region.phrase for key, region in regions.items()}
-    answer = render_answer(turn, phrases)
-    masks = [mask for key in turn.targets if (mask := regions[key].mask) is not None]
+    drawn = _drawn(turn.targets, regions, ground, colour=TRUTH_RGB)
     names = ", ".join(turn.names or [phrases[key] for key in turn.targets])
-    drawn = data_uri(overlay(ground, masks, colour=TRUTH_RGB, side_px=PANEL_PX)) if masks else ""
-    return {
-        "question": turn.question,
-        "pointed_at": ", ".join(phrases[key] for key in turn.points_at),
-        "answer": answer_pieces(answer),
-        "drawn": drawn,
-        "alt": f"the picture with the mask of {names}",
-        "without_mask": bool(turn.targets) and not masks,
-    }
+    return ShownTurn(
+        question=turn.question,
+        pointed_at=", ".join(phrases[key] for key in turn.points_at),
+        pointed_at_drawn=_drawn(turn.points_at, regions, ground, colour=POINTED_AT_RGB),
+        answer=answer_pieces(render_answer(turn, phrases)),
+        drawn=drawn,
+        alt=f"the picture with the mask of {names}",
+        is_without_mask=bool(turn.targets) and not drawn,
+    )
+
+
+def _drawn(
+    region_ids: Sequence[str], regions: Mapping[str, Region], ground: Image.Image, *, colour: tuple[int, int, int]
+) -> str:
+    masks = [mask for key in region_ids if (mask := regions[key].mask) is not None]
+    return data_uri(overlay(ground, masks, colour=colour, side_px=PANEL_PX)) if masks else ""
 
 
 def _place(dialogue_id: str, seed: int) -> int:

@@ -23,7 +23,7 @@ PICTURES = "pictures"
 def write(job: Export, split: Split) -> None:
     """Writes one split."""
     dialogues, originals = job.dialogues(split), OriginalsOfForm(job.originals(), key="conversations")
-    job.index.execute("CREATE TEMP TABLE IF NOT EXISTS told (region_id TEXT PRIMARY KEY) WITHOUT ROWID")
+    job.index.execute("CREATE TEMP TABLE IF NOT EXISTS told (region_id TEXT PRIMARY KEY)")
     job.index.execute("DELETE FROM told")
     accepted = _with_picture(job, dialogues, originals)
     refused = mrseg_export.write(accepted, job.regions, job.pictures, job.folder / f"{split}.json", originals=originals)
@@ -56,6 +56,6 @@ def _with_picture(
 
 
 def _told_regions(job: Export) -> Iterator[Region]:
-    """The regions that the split's dialogues speak of."""
-    for (region_id,) in job.index.execute("SELECT region_id FROM told ORDER BY region_id").fetchall():
+    """The regions that the split's dialogues speak of, in the order in which they first do."""
+    for (region_id,) in job.index.execute("SELECT region_id FROM told ORDER BY rowid").fetchall():
         yield job.regions[region_id]

@@ -6,33 +6,25 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from miras.annotate.config import AnnotateConfig
 from miras.card.config import CardConfig
+from miras.card.gallery import ShownDialogue
 from miras.card.papers import size_shares_percent, table_2, table_8
+from miras.card.section import environment, section
 from miras.card.statistics import NOT_STATED, DataStatistics
 from miras.config import Section
 from miras.generate.config import GenerateConfig
 from miras.quality.config import CheckConfig, SplitConfig
+from miras.quality.glossary import KIND_TEXTS, WORDS
 
 if TYPE_CHECKING:
     from miras.card.figures import Drawn
 
-KIND_TEXTS = {
-    "prist": "several turns of reasoning that lead to one mask in the last turn",
-    "mrseg": "turns that speak of, or point at, masks of earlier turns",
-    "referring": "a question that names one thing by what sets it apart, or one that is not there",
-    "semantic": "a question that asks for all things of a class, or for one that is not there",
-    "vqa": "questions and answers in words alone",
-    "caption": "a description of the picture",
-}
 # Hugging Face's size categories: each reaches up to its number.
 _SIZES = (
     (1_000, "n<1K"),
@@ -62,10 +54,16 @@ class CardFacts:
     version: str
 
 
-def render_gallery(name: str, cards: Sequence[dict[str, Any]]) -> str:
-    """The gallery page."""
-    style = (files("miras.evaluate") / "templates" / "report.css").read_text(encoding="utf-8")
-    return _filled("gallery.html.j2", {"name": name, "cards": cards, "style": Markup(style)})
+def render_gallery(name: str, figures: str, examples: Sequence[ShownDialogue]) -> str:
+    """The gallery page: opens offline.
+
+    Args:
+        name: of the data set.
+        figures: one line of its numbers.
+        examples: at least one.
+    """
+    values = {"name": name, "number": len(examples), "section": section(figures, examples)}
+    return environment().get_template("gallery.html.j2").render(values)
 
 
 def render_card(facts: CardFacts) -> str:
@@ -86,6 +84,7 @@ def render_card(facts: CardFacts) -> str:
         "splits": found.along("split"),
         "sources": found.along("source"),
         "kind_texts": KIND_TEXTS,
+        "words": WORDS,
         "teacher": _teacher(facts.generate),
         "people": _people(facts.annotate),
         "agreement_rows": [("all", found.agreement.get("all", {})), *found.agreement.get("groups", {}).items()],
@@ -98,7 +97,9 @@ def render_card(facts: CardFacts) -> str:
         "limits": limits(facts),
         "version": facts.version,
     }
-    return _filled("README.md.j2", context)
+    markdown = environment().overlay(autoescape=False)
+    markdown.filters |= {"cell": _cell, "sign": {"+": "✓", "-": "–", "": ""}.__getitem__, "alt": _alt}
+    return markdown.get_template("README.md.j2").render(context)
 
 
 def front_matter(facts: CardFacts) -> str:
@@ -174,8 +175,8 @@ def limits(facts: CardFacts) -> list[str]:
     if prist is None:
         known.append("There are no PRIST dialogues: nothing here leads to a mask over several turns of reasoning.")
     known.append(
-        "Splits are made by the pictures' content; pictures that merely look alike may be in different splits unless "
-        "the checks say otherwise."
+        "Pictures that look nearly the same are in one split, as far as they are copies in another size, light or "
+        "compression; crops, mirrored and turned copies are not recognised."
     )
     return known
 
@@ -200,15 +201,6 @@ def _people(annotate: AnnotateConfig) -> str:
     if annotate.mode == "off":
         return "No people took part: masks are the sources' own, dialogues are as written."
     return "People were asked to draw masks; no sample was drawn by two groups, so that no agreement is known."
-
-
-def _filled(template: str, context: dict[str, Any]) -> str:
-    environment = Environment(
-        autoescape=template.endswith(".html.j2"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"cell": _cell, "sign": {"+": "✓", "-": "–", "": ""}.__getitem__, "alt": _alt}
-    text = (files("miras.card") / "templates" / template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(context)
 
 
 def _cell(text: str) -> str:

@@ -1,7 +1,7 @@
 """Export to PRIST's form: `<split>.json`, `masks/` (Labelme files), `pictures/` and `manifest_<split>.json`.
 
-PRIST dialogues alone have a place in it. Masks become polygons that are easy to edit: no pixel changes that is more
-than one away from the border. The manifest settles foci that two records of a picture share or that contain each other.
+PRIST dialogues alone have a place in it. Masks become polygons along the edges of their pixels: they come back exactly.
+The manifest settles foci that two records of a picture share or that contain each other.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import PurePosixPath
 from sqlite3 import Connection
+from typing import Any
 
 from miras.annotate.hand_out import labelme_file
-from miras.annotate.outlines import shapes
+from miras.annotate.outlines import polygons
 from miras.card.exports import Export, json_list
 from miras.card.shelf import OriginalsOfForm
 from miras.dialogue.records import Dialogue, Split
@@ -126,13 +127,16 @@ def _take(job: Export, dialogue: Dialogue, original: Original | None, labels: _L
 
 
 def _write_masks(job: Export, name: str, labels: list[tuple[str, str]]) -> None:
-    drawn = []
+    drawn: list[dict[str, Any]] = []
     for number, (focus, region_id) in enumerate(labels, 1):
         region = job.regions[region_id]
         assert region.mask is not None
         size = region.mask.size
-        for shape in shapes(region.mask, label=focus):
-            drawn.append({**shape, "group_id": None if shape["group_id"] is None else number})
+        outlines = polygons(region.mask)
+        group = number if len(outlines) > 1 else None  # parts of one group are one object
+        drawn += [
+            {"label": focus, "points": outline, "group_id": group, "shape_type": "polygon"} for outline in outlines
+        ]
     path = job.folder / MASKS / f"{PurePosixPath(name).stem}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(labelme_file(drawn, picture=f"../{PICTURES}/{name}", height=size[0], width=size[1]))

@@ -10,7 +10,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ Axis = Literal["all", "split", "source", "kind"]
 NO_PICTURE = "(no picture)"  # source of dialogues without one
 NOT_STATED = "not stated"
 AGREEMENT = "agreement.json"  # of the stage annotate
+WHOLE = "data_set"  # suite of the stage check whose one row is the whole data set
 BINS_PER_OCTAVE = 2
 
 
@@ -120,6 +120,8 @@ class DataStatistics(Frozen):
     dist_words: int
     checked: tuple[TableCounts, ...]
     broken_rules: tuple[BrokenRule, ...]
+    unmet_bounds: tuple[str, ...]
+    """Rules on the data set as a whole that are not met, in words."""
     agreement: dict[str, Any]
     """As the stage annotate wrote it, without single samples; empty where nobody drew."""
 
@@ -162,6 +164,7 @@ def statistics(paths: Paths, *, work: Path, num_focus_words: int) -> DataStatist
         if not counting.parts:
             raise DataError(f"{paths.split}: no dialogue in any split; run `dvc repro split`.")
         summary = read_json_object(paths.check_summary)
+        checked, broken = _checked(summary, source=paths.check_summary)
         return DataStatistics(
             pictures_ingested=len(counting.pictures),
             rejected_by_sources=_count_lines(paths.rejected_table),
@@ -171,8 +174,9 @@ def statistics(paths: Paths, *, work: Path, num_focus_words: int) -> DataStatist
             dist_1_percent=counting.grams.dist_1_percent,
             dist_2_percent=counting.grams.dist_2_percent,
             dist_words=counting.grams.words,
-            checked=_checked(summary, source=paths.check_summary),
-            broken_rules=_broken_rules(summary),
+            checked=checked,
+            broken_rules=tuple(rule for rule in broken if rule.suite != WHOLE),
+            unmet_bounds=tuple(rule.says for rule in broken if rule.suite == WHOLE),
             agreement=_agreement(Path(paths.annotate) / AGREEMENT),
         )
 
@@ -206,7 +210,7 @@ class _Part:
         self.areas: Counter[int] = Counter()
         self.sizes: Counter[str] = Counter()
         self.words: set[str] = set()
-        self.foci: Counter[tuple[str, str]] = Counter()
+        self.foci: Counter[str] = Counter()
 
     def add(self, dialogue: Dialogue, measured: Measured) -> None:
         """Everything about a dialogue but its picture and its targets."""
@@ -218,7 +222,7 @@ class _Part:
             self.lengths[name].update(values)
         self.words |= measured.words
         if dialogue.focus:
-            self.foci[_focus_class(dialogue.focus)] += 1
+            self.foci[focus_class(dialogue.focus)] += 1
 
     def add_target(self, canvas_px: float | None) -> None:
         """A region that is pointed at for the first time, with its mask's area on the canvas."""
@@ -242,7 +246,8 @@ class _Part:
             masks=_mask_sizes(self.areas, self.sizes),
             vocabulary=len(self.words),
             focus_classes=tuple(
-                FocusClass(super_class=key[0], sub_class=key[1], count=count) for key, count in self.foci.most_common()
+                FocusClass(super_class=CLASS_OF[name], sub_class=name, count=count)
+                for name, count in self.foci.most_common()
             ),
         )
 
@@ -327,12 +332,6 @@ def _not_together(dialogue: Dialogue, missing: str, table: Path) -> DataError:
     )
 
 
-@lru_cache(maxsize=100_000)
-def _focus_class(focus: str) -> tuple[str, str]:
-    found = focus_class(focus)
-    return CLASS_OF[found], found
-
-
 def _mask_sizes(areas: Counter[int], sizes: Counter[str]) -> MaskSizes:
     octaves: Counter[int] = Counter()
     for area, count in areas.items():
@@ -344,31 +343,28 @@ def _mask_sizes(areas: Counter[int], sizes: Counter[str]) -> MaskSizes:
     )
 
 
-def _checked(summary: Mapping[str, Any], *, source: Path) -> tuple[TableCounts, ...]:
+def _checked(summary: Mapping[str, Any], *, source: Path) -> tuple[tuple[TableCounts, ...], list[BrokenRule]]:
+    """What became of each table, and the rules that were broken, the most often broken first."""
     try:
-        return tuple(
+        tables = tuple(
             TableCounts(table=name, **{key: counts[key] for key in ("rows", "passed", "quarantined")})
             for name, counts in summary["tables"].items()
         )
+        broken = [
+            BrokenRule(suite=suite, rule=name, **{key: rule[key] for key in ("says", "failed", "rows_checked")})
+            for suite, rules in summary["rules"].items()
+            for name, rule in rules.items()
+            if rule["failed"]
+        ]
     except (KeyError, TypeError, ValueError):
         raise DataError(
-            f'{source}: expected counts of each table under "tables". Run the stage check again (`dvc repro check`).'
+            f'{source}: expected counts of each table under "tables" and of each rule under "rules". Run the stage '
+            "check again (`dvc repro check`)."
         ) from None
-
-
-def _broken_rules(summary: Mapping[str, Any]) -> tuple[BrokenRule, ...]:
-    broken = [
-        BrokenRule(suite=suite, rule=name, says=rule["says"], failed=rule["failed"], rows_checked=rule["rows_checked"])
-        for suite, rules in summary.get("rules", {}).items()
-        for name, rule in rules.items()
-        if rule["failed"]
-    ]
-    return tuple(sorted(broken, key=lambda rule: (-rule.failed, rule.rule)))
+    return tables, sorted(broken, key=lambda rule: (-rule.failed, rule.rule))
 
 
 def _agreement(path: Path) -> dict[str, Any]:
-    if not path.exists():  # a data set made before people could be asked
-        return {}
     found = read_json_object(path)
     if not found.get("all", {}).get("samples"):
         return {}

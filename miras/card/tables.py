@@ -35,6 +35,7 @@ def as_json(found: DataStatistics) -> dict[str, Any]:
         "licences": [{"licence": name, "pictures": count} for name, count in found.licences.items()],
         "checked": whole["checked"],
         "broken_rules": whole["broken_rules"],
+        "unmet_bounds": [{"says": says} for says in found.unmet_bounds],
         "agreement": [
             {"division": division, "part": name, **figures}
             for division in ("groups", "pairs", "sizes")

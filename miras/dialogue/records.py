@@ -80,7 +80,8 @@ class Region(Frozen):
     category: str = ""
     """Class name of an object ("mug"), or of a part without its object ("handle")."""
     attributes: dict[str, str] = {}
-    """What the source states besides the class, such as {"colour": "red"} or {"text": "EXIT"}."""
+    """What the source states besides the class, such as {"colour": "red"} or {"text": "EXIT"}. `others` = yes or maybe:
+    the picture shows, or may show, more of its class than is outlined."""
     parent_id: str | None = None
     """Region this one is part of."""
     relations: tuple[Relation, ...] = ()

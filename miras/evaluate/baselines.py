@@ -1,4 +1,4 @@
-"""Masks that need no model, on the same samples: what a score means only shows beside them."""
+"""Masks that need no model, on the same questions: what a score means only shows beside them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from miras.dialogue.masks import area_px, encode
 from miras.dialogue.records import Dialogue, Picture, Region, Rle, Turn
-from miras.evaluate.held_out import HeldOutSet
-from miras.evaluate.records import Benchmark, PredictedMask, Prediction
+from miras.evaluate.benchmarks import TOLD_KINDS, BenchmarkSet
+from miras.evaluate.records import PredictedMask, Prediction
 
 # Regions of the picture, the turn, and a generator of its own -> the mask, or None.
 Baseline = Callable[[Picture, Sequence[Region], Turn, random.Random], Rle | None]
@@ -41,45 +41,39 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def predict_baselines(held_out: HeldOutSet, *, seed: int) -> list[Prediction]:
-    """Every baseline's mask for the last turn of every dialogue of both benchmarks."""
+def predict_baselines(data: BenchmarkSet, names: Sequence[str], *, seed: int) -> list[Prediction]:
+    """Every baseline's mask for every turn of the named benchmarks that asks for one."""
     regions: dict[str, list[Region]] = defaultdict(list)
-    for region in sorted(held_out.regions.values(), key=lambda region: region.region_id):
+    for region in sorted(data.regions.values(), key=lambda region: region.region_id):
         regions[region.image_id].append(region)
     return [
-        _prediction(name, benchmark, dialogue, held_out, regions=regions, seed=seed)
-        for benchmark, dialogues in held_out.benchmarks.items()
+        _prediction(name, benchmark, dialogue, number, data, regions=regions, seed=seed)
+        for benchmark in names
         for name in BASELINES
-        for dialogue in dialogues
+        for dialogue in data.benchmarks[benchmark]
+        for number in range(len(dialogue.turns))
+        if dialogue.kind not in TOLD_KINDS or number == len(dialogue.turns) - 1
     ]
 
 
 def _prediction(
     name: str,
-    benchmark: Benchmark,
+    benchmark: str,
     dialogue: Dialogue,
-    held_out: HeldOutSet,
+    number: int,
+    data: BenchmarkSet,
     *,
     regions: Mapping[str, Sequence[Region]],
     seed: int,
 ) -> Prediction:
-    turn = dialogue.turns[-1]
-    draw = random.Random(f"{seed} {dialogue.dialogue_id}")  # independent of which others were chosen
-    mask = BASELINES[name](held_out.pictures[dialogue.image_id], regions.get(dialogue.image_id, ()), turn, draw)
+    draw = random.Random(f"{seed} {dialogue.dialogue_id} {number}")  # independent of which others were chosen
+    picture = data.pictures[dialogue.image_id]
+    mask = BASELINES[name](picture, regions.get(dialogue.image_id, ()), dialogue.turns[number], draw)
     return Prediction(
         benchmark=benchmark,
         model=name,
         history="any",
         dialogue_id=dialogue.dialogue_id,
-        image_id=dialogue.image_id,
-        kind=dialogue.kind,
-        turn=len(dialogue.turns) - 1,
-        is_last=True,
-        question=turn.question,
-        reference=held_out.reference(turn),
-        answer="",
-        groups=() if mask is None else (PredictedMask(phrase="", mask=mask),),
-        targets=held_out.target_phrases(turn),
-        target=held_out.target_mask(turn),
-        seconds=0.0,
+        turn=number,
+        masks=() if mask is None else (PredictedMask(mask=mask),),
     )

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from miras.errors import DataError
+from miras.evaluate.lineup import slug
 from miras.evaluate.tables import Row
 from miras.files import finished_file
 from miras.paths import Paths
@@ -19,6 +20,8 @@ from miras.paths import Paths
 TRAINING_METRICS = "metrics.jsonl"  # in the folder of a training stage
 IOU_AT_LEAST = "iou_at_least.csv"
 IOU_BY_SIZE = "iou_by_size.csv"
+IOU_BY_FOCUS = "iou_by_focus.csv"
+IOU_BY_TURN = "iou_by_turn.csv"
 
 
 def training_file(stage: str) -> str:
@@ -31,6 +34,18 @@ def validation_file(stage: str) -> str:
     return f"validation_{stage}.csv"
 
 
+def precision_recall_file(model: str, history: str) -> str:
+    """Name of the file with a model's point: recall and precision, means over dialogues.
+
+    A file each, because DVC tells points apart by file, and draws a blank in a shared one as 0.
+    """
+    return f"precision_recall_{slug(_name(model, history))}.csv"
+
+
+def _name(model: str, history: str) -> str:
+    return f"{model}_{history}".replace("-", "_")
+
+
 def write_curves(folder: Path, tables: dict[str, list[Row]], *, paths: Paths) -> None:
     """Fills the folder of curves."""
     for stage, place in (("stage1", paths.stage1), ("stage2", paths.stage2)):
@@ -40,12 +55,20 @@ def write_curves(folder: Path, tables: dict[str, list[Row]], *, paths: Paths) ->
             write_csv(folder / training_file(stage), training)
             if validation:
                 write_csv(folder / validation_file(stage), validation)
-    dialogues = {name: [r for r in rows if r.get("benchmark") == "dialogues"] for name, rows in tables.items()}
-    write_csv(
-        folder / IOU_AT_LEAST,
-        wide(dialogues["precision_at_threshold"], index="threshold", value="share"),
-    )
+    dialogues, rounds = _of(tables, "dialogues"), _of(tables, "multi-turn")
+    at_least = wide(dialogues["precision_at_threshold"], index="threshold", value="share")
+    write_csv(folder / IOU_AT_LEAST, at_least)
     write_csv(folder / IOU_BY_SIZE, wide(dialogues["masks_by_size"], index="size_class", value="ciou"))
+    write_csv(folder / IOU_BY_FOCUS, wide(dialogues["masks_by_focus"], index="focus", value="ciou"))
+    write_csv(folder / IOU_BY_TURN, wide(rounds["masks_by_turn"], index="turn", value="ciou"))
+    for row in dialogues["masks"]:
+        if "macro_recall" in row:
+            point = {"recall": row["macro_recall"], "precision": row["macro_precision"]}
+            write_csv(folder / precision_recall_file(row["model"], row["history"]), [point])
+
+
+def _of(tables: Mapping[str, Sequence[Row]], benchmark: str) -> dict[str, list[Row]]:
+    return {name: [row for row in rows if row.get("benchmark") == benchmark] for name, rows in tables.items()}
 
 
 def read_training(path: Path) -> tuple[list[Row], list[Row]]:
@@ -75,8 +98,9 @@ def wide(rows: Sequence[Row], *, index: str, value: str) -> list[Row]:
     """One row per value of `index`, a column `<model>_<history>` per curve: DVC selects by column."""
     table: dict[Any, Row] = {}
     for row in rows:
-        column = f"{row['model']}_{row['history']}".replace("-", "_")
-        table.setdefault(row[index], {index: row[index]})[column] = row[value]
+        column = _name(row["model"], row["history"])
+        line = table.setdefault(row[index], {index: row[index]})
+        line |= {column: row[value]} if value in row else {}
     return list(table.values())
 
 

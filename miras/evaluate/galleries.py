@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,16 @@ from PIL import Image
 
 from miras.dialogue.records import Picture
 from miras.dialogue.rendering import phrases_in, plain_text
+from miras.errors import DataError
+from miras.evaluate.baselines import BASELINES
 from miras.evaluate.config import EvaluateConfig
+from miras.evaluate.lineup import Lineup, slug
 from miras.evaluate.overlays import PREDICTION_RGB, TRUTH_RGB, overlay
-from miras.evaluate.records import Benchmark, History, Prediction
-from miras.evaluate.tables import Scored
+from miras.evaluate.records import BLIND, Prediction
+from miras.evaluate.scoring import Answered, Scored
 from miras.files import finished_file, read_records
 from miras.paths import Paths
+from miras.sources.pictures import open_picture
 
 PANEL_IN = 2.0  # side of one picture
 GAP_IN = 0.14
@@ -31,55 +35,95 @@ TEXT_COLUMN_IN = 5.0
 LINE_IN = 0.155
 DPI = 96
 INK, MUTED = "#1c2430", "#667080"
-MODELS = ("stage1", "stage2")
-# Benchmark, history, and which choices of examples get a gallery.
-SHOWN: tuple[tuple[Benchmark, History, tuple[str, ...]], ...] = (
-    ("dialogues", "own", ("best", "median", "worst", "random")),
-    ("queries", "none", ("random",)),
-)
+MAX_MEGAPIXELS = 178  # where Pillow itself refuses
+CHOICES = ("best", "median", "worst", "random")
 
 
+@dataclass(frozen=True)
 class PictureShelf:
-    """Opens the stored pictures by id."""
+    """Opens stored pictures by id."""
 
-    def __init__(self, paths: Paths) -> None:
-        self._folder = paths.pictures
-        self._names = {picture.image_id: picture.file_name for picture in read_records(paths.picture_table, Picture)}
+    files: Mapping[str, Path]
+    """Image id -> file."""
+
+    @classmethod
+    def of_data_set(cls, paths: Paths) -> PictureShelf:
+        """The pictures of a data set of the pipeline."""
+        table = read_records(paths.picture_table, Picture)
+        return cls({picture.image_id: paths.pictures / picture.file_name for picture in table})
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> PictureShelf:
+        """The files of a folder, named `<image_id>.<png|jpg>` as `miras questions` and the stage ingest write them.
+
+        Raises:
+            DataError: there is no such folder.
+        """
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder. Give the folder that holds the benchmark's pictures.")
+        return cls({file.stem: file for file in sorted(folder.iterdir()) if file.is_file()})
 
     def open(self, image_id: str) -> Image.Image:
-        """The picture, RGB."""
-        with Image.open(self._folder / self._names[image_id]) as opened:
-            return opened.convert("RGB")
+        """The picture, RGB.
+
+        Raises:
+            DataError: it is not there, or cannot be read.
+        """
+        file = self.files.get(image_id)
+        if file is None:
+            raise DataError(f"picture {image_id}: not among the {len(self.files)} pictures given.")
+        return open_picture(file, max_megapixels=MAX_MEGAPIXELS)
 
 
 def write_galleries(
     folder: Path,
     scored: Sequence[Scored],
-    predictions: Sequence[Prediction],
+    answered: Sequence[Answered],
     *,
     paths: Paths,
     config: EvaluateConfig,
 ) -> None:
-    """Fills the folder with one PNG per model and choice of examples, and one of whole dialogues."""
-    shelf = PictureShelf(paths)
-    for model, (benchmark, history, choices) in itertools.product(MODELS, SHOWN):
+    """Fills the folder with PNGs, one per model, benchmark in its own wording and choice of examples.
+
+    The first benchmark gets every choice and a board of whole dialogues, the others random examples. Each model is
+    shown with its first history (its own answers, where dialogues were asked).
+    """
+    shelf = PictureShelf.of_data_set(paths)
+    shown = _shown_groups(scored, config)
+    for number, (benchmark, model, history) in enumerate(shown):
         group = {"benchmark": benchmark, "model": model, "history": history}
         items = [item for item in scored if item.group == group]
-        for choice, examples in pick(items, count=config.gallery_examples, seed=config.seed).items():
-            if examples and choice in choices:
+        is_first = benchmark == shown[0][0]
+        picked = pick(items, count=config.gallery_examples, seed=config.seed)
+        for choice in CHOICES if is_first else ("random",):
+            if picked[choice]:
                 title = f"{model} · {benchmark} · {choice} of {len(items)}"
-                save(example_board(examples, shelf, title=title), folder / f"{benchmark}_{model}_{choice}.png")
-    told = [item for item in scored if item.group == {"benchmark": "dialogues", "model": "stage2", "history": "own"}]
-    examples = pick(told, count=config.gallery_examples, seed=config.seed)["random"]
-    if examples:
-        save(dialogue_board(examples, turns_of(predictions), shelf), folder / "dialogues_stage2_turns.png")
+                file = folder / f"{slug(benchmark)}_{slug(model)}_{choice}.png"
+                save(example_board(picked[choice], shelf, title=title), file)
+        if number == 0 and history == "own" and picked["random"]:
+            board = dialogue_board(picked["random"], turns_of(answered), shelf)
+            save(board, folder / f"{slug(benchmark)}_{slug(model)}_turns.png")
+
+
+def _shown_groups(scored: Sequence[Scored], config: EvaluateConfig) -> list[tuple[str, str, str]]:
+    """(benchmark, model, history) of the groups that get pictures; the final model of the first benchmark first."""
+    wordings = tuple(f"-{family}" for family in config.templates)
+    rows = list({tuple(item.group.values()): item.group for item in scored}.values())
+    lineup = Lineup.of(rows)
+    own_wording = [row for row in rows if not (wordings and row["benchmark"].endswith(wordings))]
+    found: dict[tuple[str, str], str] = {}
+    for benchmark in dict.fromkeys(row["benchmark"] for row in own_wording):
+        for row in lineup.sorted([row for row in own_wording if row["benchmark"] == benchmark]):
+            if row["model"] not in (*BASELINES, BLIND):
+                found.setdefault((benchmark, row["model"]), row["history"])
+    return [(benchmark, model, history) for (benchmark, model), history in found.items()]
 
 
 def pick(items: Sequence[Scored], *, count: int, seed: int) -> dict[str, list[Scored]]:
     """Examples with a target: the best, those around the median, the worst, and random ones."""
     ranked = sorted(
         (item for item in items if item.sample.target_px),
-        key=lambda item: (-item.sample.iou, -item.sample.target_px, item.prediction.dialogue_id),
+        key=lambda item: (-item.sample.iou, -item.sample.target_px, item.question.dialogue_id, item.question.turn),
     )
     if not ranked:
         return {"best": [], "median": [], "worst": [], "random": []}
@@ -92,24 +136,28 @@ def pick(items: Sequence[Scored], *, count: int, seed: int) -> dict[str, list[Sc
     }
 
 
-Turns = Mapping[tuple[str, str, str], Sequence[Prediction]]
+Turns = Mapping[tuple[str, str, str, str], Sequence[Answered]]
 
 
-def turns_of(predictions: Sequence[Prediction]) -> dict[tuple[str, str, str], list[Prediction]]:
-    """Answered turns in order, by (model, history, dialogue id), of the benchmark `dialogues`."""
-    turns: dict[tuple[str, str, str], list[Prediction]] = {}
-    for prediction in predictions:
-        if prediction.benchmark == "dialogues":
-            key = (prediction.model, prediction.history, prediction.dialogue_id)
-            turns.setdefault(key, []).append(prediction)
-    return {key: sorted(group, key=lambda prediction: prediction.turn) for key, group in turns.items()}
+def turns_of(answered: Sequence[Answered]) -> dict[tuple[str, str, str, str], list[Answered]]:
+    """Answered turns in order, by (benchmark, model, history, dialogue id)."""
+    turns: dict[tuple[str, str, str, str], list[Answered]] = {}
+    for item in answered:
+        turns.setdefault(talk_key(item), []).append(item)
+    return {key: sorted(group, key=lambda item: item.question.turn) for key, group in turns.items()}
+
+
+def talk_key(item: Answered) -> tuple[str, str, str, str]:
+    """Of the dialogue as one model held it: the key in `turns_of`."""
+    prediction = item.prediction
+    return prediction.benchmark, prediction.model, prediction.history, prediction.dialogue_id
 
 
 def panels(item: Scored, shelf: PictureShelf, *, side_px: int) -> list[Image.Image]:
     """Picture, truth, prediction."""
-    prediction, picture = item.prediction, shelf.open(item.prediction.image_id)
-    truth = [prediction.target] if prediction.target else []
-    said = [group.mask for group in prediction.groups]
+    picture = shelf.open(item.question.image_id)
+    truth = [item.question.target] if item.question.target else []
+    said = [predicted.mask for predicted in item.prediction.masks]
     return [
         overlay(picture, [], colour=TRUTH_RGB, side_px=side_px),
         overlay(picture, truth, colour=TRUTH_RGB, side_px=side_px),
@@ -132,11 +180,10 @@ def example_board(examples: Sequence[Scored], shelf: PictureShelf, *, title: str
         left = 2 * GAP_IN + (number % 2) * (3 * PANEL_IN + 4 * GAP_IN)
         top = TITLE_IN + (number // 2) * row_height
         _draw_panels(figure, item, shelf, left=left, top=top)
-        prediction = item.prediction
         captions = [
-            (prediction.question, MUTED),
-            (f"truth: {', '.join(prediction.targets)}", _hex(TRUTH_RGB)),
-            (f"answer: {said_phrase(prediction)} · IoU {100 * item.sample.iou:.1f}", _hex(PREDICTION_RGB)),
+            (item.question.question, MUTED),
+            (f"truth: {', '.join(item.question.targets)}", _hex(TRUTH_RGB)),
+            (f"answer: {said_phrase(item.prediction)} · IoU {100 * item.sample.iou:.1f}", _hex(PREDICTION_RGB)),
         ]
         for line, (text, colour) in enumerate(captions):
             _text(
@@ -151,20 +198,18 @@ def example_board(examples: Sequence[Scored], shelf: PictureShelf, *, title: str
 
 def dialogue_board(examples: Sequence[Scored], turns: Turns, shelf: PictureShelf) -> Figure:
     """One dialogue per row: its turns as text, then picture, truth and prediction."""
-    texts = [
-        _turn_lines(turns[item.prediction.model, item.prediction.history, item.prediction.dialogue_id])
-        for item in examples
-    ]
+    texts = [_turn_lines(turns[talk_key(item)]) for item in examples]
     heights = [max(PANEL_IN + 0.45, len(lines) * LINE_IN) + 0.3 for lines in texts]
     width = TEXT_COLUMN_IN + 3 * PANEL_IN + 6 * GAP_IN
-    figure = _figure(width, TITLE_IN + sum(heights), title="stage2 · dialogues with its own answers as history")
+    model = examples[0].prediction.model
+    figure = _figure(width, TITLE_IN + sum(heights), title=f"{model} · dialogues with its own answers as history")
     top = TITLE_IN
     for item, lines, height in zip(examples, texts, heights, strict=True):
         for number, (text, colour) in enumerate(lines):
             _text(figure, text, 2 * GAP_IN, top + number * LINE_IN, colour=colour)
         left = TEXT_COLUMN_IN + 2 * GAP_IN
         _draw_panels(figure, item, shelf, left=left, top=top)
-        truth = textwrap.shorten(f"truth: {', '.join(item.prediction.targets)}", 80)
+        truth = textwrap.shorten(f"truth: {', '.join(item.question.targets)}", 80)
         said = textwrap.shorten(f"answer: {said_phrase(item.prediction)} · IoU {100 * item.sample.iou:.1f}", 80)
         _text(figure, truth, left, top + PANEL_IN + 0.08, colour=_hex(TRUTH_RGB))
         _text(figure, said, left, top + PANEL_IN + 0.08 + 1.2 * LINE_IN, colour=_hex(PREDICTION_RGB))
@@ -172,11 +217,11 @@ def dialogue_board(examples: Sequence[Scored], turns: Turns, shelf: PictureShelf
     return figure
 
 
-def _turn_lines(turns: Sequence[Prediction]) -> list[tuple[str, str]]:
+def _turn_lines(turns: Sequence[Answered]) -> list[tuple[str, str]]:
     lines = []
     for turn in turns:
-        lines += [(line, MUTED) for line in textwrap.wrap(f"Q  {turn.question}", 72, subsequent_indent="    ")]
-        answer = textwrap.wrap(f"A  {plain_text(turn.answer)}", 72, subsequent_indent="    ")
+        lines += [(line, MUTED) for line in textwrap.wrap(f"Q  {turn.question.question}", 72, subsequent_indent="    ")]
+        answer = textwrap.wrap(f"A  {plain_text(turn.prediction.answer)}", 72, subsequent_indent="    ")
         lines += [(line, INK) for line in answer]
     return lines
 

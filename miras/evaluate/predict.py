@@ -1,7 +1,8 @@
-"""Answers of a model to the test questions, turn by turn, in three ways of giving it the history.
+"""Answers of a model to a benchmark's questions, turn by turn, in three ways of giving it the history.
 
-Every finished batch is appended to a journal; a second run over the same journal asks only what is missing.
-This module does not score anything.
+The dialogues of a pass are cut into groups that are answered together, always the same ones, and every finished batch
+is appended to a journal. So the answers do not depend on how many processes share the groups, nor on where an earlier
+run was interrupted. This module does not score anything.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
 from miras.dialogue.masks import area_px, decode, encode
-from miras.dialogue.records import Dialogue
-from miras.evaluate.held_out import HeldOutSet
-from miras.evaluate.records import Benchmark, History, PredictedMask, Prediction
-from miras.files import disk_errors
+from miras.dialogue.records import Dialogue, Frozen
+from miras.errors import DataError
+from miras.evaluate.benchmarks import BenchmarkSet
+from miras.evaluate.records import History, PredictedMask, Prediction, PredictionKey
+from miras.files import disk_errors, read_records, write_records
 from miras.model.records import Request, Response
 
-Key = tuple[str, str, str, str, int]
+FINISHED = "finished.jsonl"
 
 
 class Responds(Protocol):
@@ -32,17 +35,16 @@ class Responds(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(Frozen):
     """One model over one benchmark with one kind of history."""
 
-    benchmark: Benchmark
+    benchmark: str
     model: str
     history: History
 
 
 @dataclass(frozen=True)
-class Question:
+class Ask:
     """One turn to answer."""
 
     dialogue: Dialogue
@@ -50,22 +52,12 @@ class Question:
 
 
 class Journal:
-    """Finished predictions on disk: one JSON line each, appended a batch at a time.
+    """Finished predictions of one process on disk, one JSON line each, appended a batch at a time."""
 
-    A line cut off by an interruption is dropped on opening.
-    """
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, finished: Mapping[PredictionKey, Prediction]) -> None:
+        """`finished`: what earlier runs answered."""
         self.path = path
-        self.predictions: dict[Key, Prediction] = {}
-        if path.exists():
-            whole = path.read_bytes()
-            complete = whole[: whole.rfind(b"\n") + 1]
-            for line in complete.splitlines():
-                prediction = Prediction.model_validate_json(line)
-                self.predictions[prediction.key] = prediction
-            if len(complete) < len(whole):
-                path.write_bytes(complete)
+        self.predictions = dict(finished)
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Keeps a finished batch."""
@@ -74,23 +66,59 @@ class Journal:
         self.predictions.update({prediction.key: prediction for prediction in predictions})
 
 
-def open_journal(path: Path, *, fingerprint: Mapping[str, str]) -> Journal:
-    """The journal at `path`, emptied when it was made from other inputs than `fingerprint` states."""
-    stamp = path.with_suffix(".inputs.json")
+def collect(folder: Path, *, fingerprint: Mapping[str, str]) -> dict[PredictionKey, Prediction]:
+    """What the journals of the folder hold, joined into one; nothing when they were made from other inputs.
+
+    No process may be writing there. A line that was cut off by an interruption is dropped.
+
+    Raises:
+        DataError: a journal is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp, joined = folder / "inputs.json", folder / FINISHED
     current = json.dumps(fingerprint, sort_keys=True)
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != current:
-        path.unlink(missing_ok=True)
+        for path in folder.glob("*.jsonl"):
+            path.unlink()
         stamp.write_text(current, encoding="utf-8")
-    return Journal(path)
+    finished = {p.key: p for path in sorted(folder.glob("*.jsonl")) for p in _whole_lines(path)}
+    write_records(joined, finished.values())
+    for path in folder.glob("*.jsonl"):
+        if path != joined:
+            path.unlink()
+    return finished
 
 
-def waves(dialogues: Sequence[Dialogue], history: History) -> Iterator[list[Question]]:
+def read_finished(folder: Path) -> dict[PredictionKey, Prediction]:
+    """What `collect` left."""
+    return {prediction.key: prediction for prediction in read_records(folder / FINISHED, Prediction)}
+
+
+def _whole_lines(path: Path) -> Iterator[Prediction]:
+    whole = path.read_bytes()
+    for number, line in enumerate(whole[: whole.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            yield Prediction.model_validate_json(line)
+        except ValidationError as error:
+            raise DataError(
+                f"{path}:{number}: damaged ({error.errors()[0]['msg']}). Delete the file and run again: its questions "
+                "are asked anew."
+            ) from None
+
+
+def groups(dialogues: Sequence[Dialogue], *, size: int) -> list[list[Dialogue]]:
+    """Dialogues that are answered together: of like length, at most `size`."""
+    by_length = sorted(dialogues, key=lambda dialogue: len(dialogue.turns))
+    return [by_length[start : start + size] for start in range(0, len(by_length), size)]
+
+
+def waves(dialogues: Sequence[Dialogue], history: History) -> Iterator[list[Ask]]:
     """Questions that can be asked together: turn by turn, or only each dialogue's last one."""
     if history == "none":
-        yield [Question(dialogue, len(dialogue.turns) - 1) for dialogue in dialogues]
+        yield [Ask(dialogue, len(dialogue.turns) - 1) for dialogue in dialogues]
         return
     for turn in range(max((len(dialogue.turns) for dialogue in dialogues), default=0)):
-        yield [Question(dialogue, turn) for dialogue in dialogues if turn < len(dialogue.turns)]
+        yield [Ask(dialogue, turn) for dialogue in dialogues if turn < len(dialogue.turns)]
 
 
 def count_questions(dialogues: Sequence[Dialogue], history: History) -> int:
@@ -99,80 +127,62 @@ def count_questions(dialogues: Sequence[Dialogue], history: History) -> int:
 
 
 def predict(
-    step: Pass, responder: Responds, *, held_out: HeldOutSet, journal: Journal, batch_size: int
+    step: Pass, responder: Responds, dialogues: Sequence[Dialogue], *, data: BenchmarkSet, journal: Journal
 ) -> Iterator[int]:
-    """Answers every question of the pass; yields how many were finished, batch by batch.
-
-    Batches are cut alike whether or not some of them were finished before, so an interrupted run ends with
-    the same answers as an uninterrupted one.
-    """
-    for wave in waves(held_out.benchmarks[step.benchmark], step.history):
-        for start in range(0, len(wave), batch_size):
-            batch = wave[start : start + batch_size]
-            if not all(_key(step, question) in journal.predictions for question in batch):
-                requests = [_request(step, question, held_out, journal) for question in batch]
-                responses = responder.respond(requests)
-                journal.append(
-                    [
-                        _prediction(step, question, response, held_out)
-                        for question, response in zip(batch, responses, strict=True)
-                    ]
-                )
-            yield len(batch)
+    """Answers the questions of a group of dialogues; yields how many were finished, batch by batch."""
+    for wave in waves(dialogues, step.history):
+        if not all(_key(step, ask) in journal.predictions for ask in wave):
+            requests = [_request(step, ask, data, journal) for ask in wave]
+            responses = responder.respond(requests)
+            journal.append([_prediction(step, ask, response) for ask, response in zip(wave, responses, strict=True)])
+        yield len(wave)
 
 
-def _key(step: Pass, question: Question) -> Key:
-    return step.benchmark, step.model, step.history, question.dialogue.dialogue_id, question.turn
+def _key(step: Pass, ask: Ask) -> PredictionKey:
+    return step.benchmark, step.model, step.history, ask.dialogue.dialogue_id, ask.turn
 
 
-def _request(step: Pass, question: Question, held_out: HeldOutSet, journal: Journal) -> Request:
-    dialogue, turns = question.dialogue, question.dialogue.turns
+def _request(step: Pass, ask: Ask, data: BenchmarkSet, journal: Journal) -> Request:
+    dialogue, turns = ask.dialogue, ask.dialogue.turns
     history: tuple[tuple[str, str], ...] = ()
-    asked = [question] if step.history == "none" else [Question(dialogue, n) for n in range(question.turn + 1)]
-    references = tuple(_references(step, each, held_out, journal) for each in asked)
+    asked = [ask] if step.history == "none" else [Ask(dialogue, number) for number in range(ask.turn + 1)]
+    references = tuple(_references(step, each, data, journal) for each in asked)
     if step.history == "reference":
-        history = tuple((turn.question, held_out.reference(turn)) for turn in turns[: question.turn])
+        history = tuple((turn.question, data.reference(turn)) for turn in turns[: ask.turn])
     elif step.history == "own":
-        earlier = [_key(step, Question(dialogue, number)) for number in range(question.turn)]
+        earlier = [_key(step, Ask(dialogue, number)) for number in range(ask.turn)]
         history = tuple((turns[number].question, journal.predictions[key].answer) for number, key in enumerate(earlier))
     return Request(
-        image_id=dialogue.image_id, history=history, question=turns[question.turn].question, references=references
+        image_id=dialogue.image_id, history=history, question=turns[ask.turn].question, references=references
     )
 
 
-def _references(step: Pass, question: Question, held_out: HeldOutSet, journal: Journal) -> tuple[np.ndarray, ...]:
+def _references(step: Pass, ask: Ask, data: BenchmarkSet, journal: Journal) -> tuple[np.ndarray, ...]:
     """The masks that a question speaks of: predicted ones with the model's own history, else true ones.
 
     What the person points at is always true; an earlier answer without a mask gives nothing to refer to.
     """
-    dialogue, turn = question.dialogue, question.dialogue.turns[question.turn]
+    dialogue, turn = ask.dialogue, ask.dialogue.turns[ask.turn]
     if step.history == "own":
-        earlier = [_key(step, Question(dialogue, number)) for number in turn.refers_to]
-        codes = [group.mask for key in earlier for group in journal.predictions[key].groups]
-        codes += [mask for region_id in turn.points_at if (mask := held_out.regions[region_id].mask)]
+        earlier = [_key(step, Ask(dialogue, number)) for number in turn.refers_to]
+        codes = [predicted.mask for key in earlier for predicted in journal.predictions[key].masks]
+        codes += [mask for region_id in turn.points_at if (mask := data.regions[region_id].mask)]
     else:
-        codes = [mask for region_id in dialogue.references(question.turn) if (mask := held_out.regions[region_id].mask)]
+        codes = [mask for region_id in dialogue.references(ask.turn) if (mask := data.regions[region_id].mask)]
     return tuple(decode(code) for code in codes if area_px(code))
 
 
-def _prediction(step: Pass, question: Question, response: Response, held_out: HeldOutSet) -> Prediction:
-    dialogue = question.dialogue
-    turn = dialogue.turns[question.turn]
+def _prediction(step: Pass, ask: Ask, response: Response) -> Prediction:
     return Prediction(
         benchmark=step.benchmark,
         model=step.model,
         history=step.history,
-        dialogue_id=dialogue.dialogue_id,
-        image_id=dialogue.image_id,
-        kind=dialogue.kind,
-        turn=question.turn,
-        is_last=question.turn == len(dialogue.turns) - 1,
-        question=turn.question,
-        reference=held_out.reference(turn),
+        dialogue_id=ask.dialogue.dialogue_id,
+        turn=ask.turn,
         answer=response.answer,
-        groups=tuple(PredictedMask(phrase=group.phrase, mask=encode(group.mask)) for group in response.groups),
-        targets=held_out.target_phrases(turn),
-        target=held_out.target_mask(turn),
+        masks=tuple(PredictedMask(phrase=group.phrase, mask=encode(group.mask)) for group in response.groups),
         seconds=round(response.seconds, 4),
         is_cut=response.is_cut,
+        raw=response.raw,
+        error=response.error,
     )

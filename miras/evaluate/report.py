@@ -1,77 +1,66 @@
-"""Stage `report`: one HTML page that opens offline, and a short Markdown file, from what `evaluate` wrote.
+"""Pages of evaluations: one HTML file that opens offline, from what stands in an evaluation's folder.
 
+Stage `report` writes the same page with training curves, data set and public benchmarks, and a short Markdown file.
 Nothing in them depends on when or where they were made: the same inputs give the same bytes.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
-import random
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
-from miras.dialogue.masks import SIZE_CLASSES
-from miras.dialogue.records import TARGET_SLOT
-from miras.dialogue.rendering import plain_text, split_groups
+from miras.card.gallery import answer_pieces, data_uri
+from miras.card.section import data_set_section
 from miras.errors import DataError
-from miras.evaluate.baselines import BASELINES
-from miras.evaluate.charts import Series, bar_chart, line_chart
+from miras.evaluate.cases import CHOICES, OUTCOME_NAMES, Card, Dealer, choose_cases
+from miras.evaluate.charts import Series, line_chart
 from miras.evaluate.config import ReportConfig
-from miras.evaluate.curves import IOU_AT_LEAST, read_csv, training_file, validation_file
+from miras.evaluate.curves import read_csv, training_file, validation_file
 from miras.evaluate.data_facts import data_facts
-from miras.evaluate.galleries import PictureShelf, Turns, panels, turns_of
-from miras.evaluate.records import Prediction
-from miras.evaluate.tables import OUTCOMES, Row, Scored, outcome, score_masks
-from miras.files import finished_folder, read_records
+from miras.evaluate.galleries import PictureShelf
+from miras.evaluate.judge.rows import judge_rows
+from miras.evaluate.lineup import COLOURS, Lineup, Row, history_name, model_name
+from miras.evaluate.records import Prediction, Question
+from miras.evaluate.scoring import MISSING, Answered, Problems, pair, score_masks
+from miras.evaluate.sections import FAULT_NAMES, Section, failure_messages, faults, sections, tiles
+from miras.evaluate.tables import OUTCOMES
+from miras.files import finished_file, finished_folder, read_records
 from miras.paths import Paths
 
 log = logging.getLogger(__name__)
 
-PANEL_PX = 300
+PAGE = "report.html"
 MARKDOWN = "report.md"
-MODEL_NAMES = {
-    "stage1": "stage 1",
-    "stage2": "stage 2",
-    "no-picture": "stage 2, no picture",
-    "whole-image": "whole image",
-    "random-object": "random other object",
-    "largest-object": "largest object",
+STAGES = {"stage1": "Stage 1", "stage2": "Stage 2"}
+TEXT_COLUMNS = {
+    "bleu4": "BLEU-4",
+    "sentence_bleu4": "sentence BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "dist1": "Dist-1",
+    "dist2": "Dist-2",
+    "bert_score": "BERTScore",
 }
-HISTORY_NAMES = {
-    "own": "its own",
-    "reference": "reference",
-    "none": "none",
-    "any": "–",
-}
-COLOURS = {
-    "stage2": "#2563eb",
-    "stage1": "#94a3b8",
-    "reference": "#0f766e",
-    "trivial": "#d97706",
-    "other": "#a855f7",
-}
-OUTCOME_NAMES = {
-    "found": "found",
-    "wrong_place": "right phrase, wrong place",
-    "other_phrase": "named something else",
-    "no_mask": "no mask",
-}
-# The order of table rows: what the model does by itself comes first, trivial baselines last.
-ROW_ORDER = [
-    *[(model, history) for model in ("stage2", "stage1") for history in ("own", "reference", "none")],
-    ("no-picture", "own"),
-    ("no-picture", "none"),
-    *[(name, "any") for name in BASELINES],
-]
+NOT_CHOSEN = {"bert_score": "no encoder is named (evaluate.bert_score)."}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the folder of an evaluation holds."""
+
+    scores: dict[str, Any]
+    questions: list[Question]
+    answered: list[Answered]
 
 
 def run(*, paths: Paths, work: Path, report: ReportConfig) -> None:
@@ -80,224 +69,241 @@ def run(*, paths: Paths, work: Path, report: ReportConfig) -> None:
     Raises:
         DataError: an input is missing; the message names the stage that makes it.
     """
-    context = report_context(paths, report)
+    context = pipeline_context(paths, report)
     with finished_folder(Path(paths.report)) as folder:
         (folder / paths.report_page.name).write_text(render("report.html.j2", context), encoding="utf-8")
         (folder / MARKDOWN).write_text(render("report.md.j2", context), encoding="utf-8")
     log.info("reported page=%s", paths.report_page)
 
 
-def render(template: str, context: dict[str, Any]) -> str:
-    """A template of this package filled in; a name that is not in the context is an error."""
-    folder = files("miras.evaluate") / "templates"
-    environment = Environment(
-        autoescape=template.endswith(".html.j2"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def write_evaluation_page(
+    folder: Path,
+    pictures: PictureShelf | None,
+    *,
+    title: str,
+    num_examples: int,
+    num_failures: int,
+    seed: int,
+) -> Path:
+    """Writes `report.html` beside the scores of an evaluation: of any models, benchmarks and histories.
+
+    Args:
+        folder: holds questions.jsonl, predictions.jsonl and scores.json.
+        pictures: to draw the masks on; None: the gallery shows the dialogues alone and says so.
+        title: heading of the page.
+        num_examples: best and median cases of the first benchmark, and as many random ones; the others show half.
+        num_failures: worst cases, likewise.
+        seed: of the random cases.
+
+    Raises:
+        DataError: a file is missing or damaged, or they do not fit.
+    """
+    context = evaluation_context(
+        folder, pictures, title=title, num_examples=num_examples, num_failures=num_failures, seed=seed
     )
-    context = {**context, "style": Markup((folder / "report.css").read_text(encoding="utf-8"))}
-    return environment.from_string((folder / template).read_text(encoding="utf-8")).render(context)
+    with finished_file(folder / PAGE) as aside:
+        aside.write_text(render("evaluation.html.j2", context), encoding="utf-8")
+    return folder / PAGE
 
 
-def report_context(paths: Paths, config: ReportConfig) -> dict[str, Any]:
-    """Everything the templates show."""
-    scores = read_scores(paths.scores)
-    tables: dict[str, list[Row]] = scores["tables"]
-    predictions = list(read_records(paths.predictions, Prediction))
-    told = [
-        item
-        for item in score_masks(predictions)
-        if item.group == {"benchmark": "dialogues", "model": "stage2", "history": "own"}
-    ]
-    chosen = choose_examples(told, config)
-    turns, shelf = turns_of(predictions), PictureShelf(paths)
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """A template of this package filled in; a name that is not in the context is an error."""
+    environment = Environment(
+        loader=PackageLoader("miras.evaluate"),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "pieces": answer_pieces,
+        "uri": data_uri,
+        "model": model_name,
+        "history": history_name,
+        "cell": _markdown_cell,
+    }
+    style = (files("miras.evaluate") / "templates" / "report.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render({**context, "style": Markup(style)})
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def evaluation_context(
+    folder: Path, pictures: PictureShelf | None, *, title: str, num_examples: int, num_failures: int, seed: int
+) -> dict[str, Any]:
+    """What the page of an evaluation shows; arguments and errors as of `write_evaluation_page`."""
+    found = read_evaluation(folder)
+    tables: dict[str, list[dict[str, Any]]] = found.scores["tables"]
+    lineup = Lineup.of(tables["masks"])
+    parts = sections(tables, lineup, _kinds(found.questions))
+    messages, num_failed = failure_messages(found.answered)
+    text_rows = lineup.sorted(tables.get("text", ()))
+    counts = {"num_examples": num_examples, "num_failures": num_failures, "seed": seed}
     return {
-        "title": config.title,
-        "scores": scores,
-        "facts": data_facts(paths),
-        "dialogue_rows": ordered(tables["masks"], "dialogues"),
-        "query_rows": ordered(tables["masks"], "queries"),
-        "question_rows": question_rows(tables),
-        "size_rows": ordered(tables["masks_by_size"], "dialogues"),
-        "outcome_rows": ordered(tables["outcomes"], "dialogues"),
-        "text_rows": ordered(tables["text"]),
-        "best_trivial": best_trivial(tables["masks"]),
-        "charts": charts(tables, Path(paths.evaluate) / "curves"),
-        "examples": [card(item, turns, shelf) for item in chosen["random"]],
-        "failures": [card(item, turns, shelf) for item in chosen["worst"]],
-        "model_names": MODEL_NAMES,
-        "history_names": HISTORY_NAMES,
+        "title": title,
+        "scores": found.scores,
+        "sections": parts,
+        "models": lineup.asked,
+        "num_pictures": len({question.image_id for question in found.questions} - {""}),
+        "tiles": tiles(parts[0], lineup, {model: model_name(model) for model in lineup.models}),
+        "gallery": galleries(found, parts, pictures, **counts),
+        "choice_names": CHOICES,
+        "text_rows": text_rows,
+        "text_columns": TEXT_COLUMNS,
+        "missing_texts": missing_texts(text_rows),
+        "judge_rows": tables.get("judge") or judge_rows(folder),
+        "faults": faults(tables, lineup),
+        "fault_names": FAULT_NAMES,
+        "messages": messages,
+        "num_failed": num_failed,
+        "num_cut": sum(item.prediction.is_cut for item in found.answered),
+        "num_unscored": sum(question.asks_for_mask and not question.is_scorable for question in found.questions),
         "outcome_names": OUTCOME_NAMES,
         "outcomes": OUTCOMES,
     }
 
 
-def read_scores(path: Path) -> dict[str, Any]:
-    """The document that the stage `evaluate` wrote.
-
-    Raises:
-        DataError: it is not there.
-    """
-    try:
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; run the stage evaluate (`dvc repro evaluate`).") from None
-    return loaded
-
-
-def ordered(rows: Sequence[Row], benchmark: str | None = None) -> list[Row]:
-    """Rows of a benchmark (of all, if None) in `ROW_ORDER`."""
-    kept = [row for row in rows if benchmark is None or row["benchmark"] == benchmark]
-    return sorted(kept, key=lambda row: ROW_ORDER.index((row["model"], row["history"])))
-
-
-def question_rows(tables: dict[str, list[Row]]) -> list[dict[str, Any]]:
-    """Scores by kind of single question, one column per model."""
-    kinds: list[tuple[str, list[Row], str, str]] = [
-        ("names its target (referring), cIoU", _of_kind(tables, "referring"), "ciou", "samples"),
-        ("names a class (semantic), cIoU", _of_kind(tables, "semantic"), "ciou", "samples"),
-        (
-            "names something that is not there: answered without a mask",
-            [row for row in tables["masks"] if row["benchmark"] == "queries" and "no_target" in row],
-            "no_target_accuracy",
-            "no_target",
-        ),
-        (
-            "points at a mask and asks for the other of two: share found with IoU of at least 0.5 (needs mask memory)",
-            ordered(tables["masks"], "hard"),
-            "precision_at_50",
-            "samples",
-        ),
-    ]
-    return [
-        {"name": name, "samples": rows[0][count], "scores": {row["model"]: row[column] for row in rows}}
-        for name, rows, column, count in kinds
-        if rows
-    ]
-
-
-def _of_kind(tables: dict[str, list[Row]], kind: str) -> list[Row]:
-    return [row for row in tables["masks_by_kind"] if row["kind"] == kind]
-
-
-def best_trivial(rows: Sequence[Row]) -> Row | None:
-    """The best baseline on the dialogues that needs no model; None when there are no dialogues."""
-    found = [row for row in rows if row["benchmark"] == "dialogues" and row["model"] in BASELINES]
-    return max(found, key=lambda row: float(row["ciou"])) if found else None
-
-
-def choose_examples(items: Sequence[Scored], config: ReportConfig) -> dict[str, list[Scored]]:
-    """Random dialogues, and the worst of the rest: lowest IoU, of those the largest targets (easiest to judge)."""
-    pool = sorted((item for item in items if item.sample.target_px), key=lambda item: item.prediction.dialogue_id)
-    drawn = random.Random(config.seed).sample(pool, min(config.num_examples, len(pool)))
-    rest = [item for item in pool if item not in drawn and outcome(item) != "found"]
-    rest.sort(key=lambda item: (item.sample.iou, -item.sample.target_px))
-    return {"random": drawn, "worst": rest[: config.num_failures]}
-
-
-def card(item: Scored, turns: Turns, shelf: PictureShelf) -> dict[str, Any]:
-    """One dialogue as the page shows it: bubbles, three pictures, and what became of it."""
-    prediction = item.prediction
-    told = turns[prediction.model, prediction.history, prediction.dialogue_id]
-    return {
-        "dialogue_id": prediction.dialogue_id,
-        "targets": ", ".join(prediction.targets),
-        "iou": 100 * item.sample.iou,
-        "outcome": outcome(item),
-        "size_class": item.sample.size_class,
-        "turns": [
-            {
-                "question": turn.question,
-                "answer": answer_pieces(turn.answer),
-                "reference": plain_text(turn.reference),
-                "is_same": plain_text(turn.answer) == plain_text(turn.reference),
-            }
-            for turn in told
-        ],
-        "panels": [data_uri(panel) for panel in panels(item, shelf, side_px=PANEL_PX)],
+def pipeline_context(paths: Paths, config: ReportConfig) -> dict[str, Any]:
+    """What the stage's page shows: the evaluation, how the model was trained, on what, and public benchmarks."""
+    folder = Path(paths.evaluate)
+    if not paths.scores.exists():
+        raise DataError(f"{paths.scores}: no such file; run the stage evaluate (`dvc repro evaluate`).")
+    shelf = PictureShelf.of_data_set(paths)
+    settings = config.model_dump(include={"num_examples", "num_failures", "seed"})
+    context = evaluation_context(folder, shelf, title=config.title, **settings)
+    return context | {
+        "facts": data_facts(paths),
+        "data_set": data_set_section(paths, num_examples=config.num_examples),
+        "training": training_charts(folder / "curves"),
+        "public": public_sections(paths.public_evaluations),
     }
 
 
-def answer_pieces(answer: str) -> list[dict[str, Any]]:
-    """The answer in pieces of text; phrases with a mask are marked `is_phrase`."""
-    text, phrases = split_groups(answer)
-    pieces = []
-    for number, part in enumerate(text.split(TARGET_SLOT)):
-        if number:
-            pieces.append({"text": phrases[number - 1], "is_phrase": True})
-        pieces.append({"text": part, "is_phrase": False})
-    return [piece for piece in pieces if piece["text"]]
+def read_evaluation(folder: Path) -> Evaluation:
+    """Questions, answers and scores of an evaluation.
+
+    Raises:
+        DataError: a file is missing or damaged, or they do not fit.
+    """
+    scores = read_scores(folder / "scores.json")
+    questions = list(read_records(folder / "questions.jsonl", Question))
+    problems = Problems()
+    predictions = folder / "predictions.jsonl"
+    answered = pair(questions, read_records(predictions, Prediction), problems)
+    if len(problems.found.get(MISSING, ())) == scores.get("unanswered", 0):
+        problems.found.pop(MISSING, None)
+    if problems:
+        raise DataError(f"{predictions}: does not fit the questions beside it. Score it again.\n{problems.text()}")
+    scored = {tuple(item.group.values()) for item in answered if _is_scored(item)}
+    stated = {(row["benchmark"], row["model"], row["history"]) for row in scores["tables"]["masks"]}
+    if scored != stated:
+        odd = ", ".join(f"{benchmark} / {model} / {history}" for benchmark, model, history in sorted(scored ^ stated))
+        raise DataError(f"{folder / 'scores.json'}: is not of the predictions beside it ({odd}). Score them again.")
+    return Evaluation(scores, questions, answered)
 
 
-def data_uri(picture: Image.Image) -> str:
-    """The picture inside the page."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _is_scored(item: Answered) -> bool:
+    return item.question.asks_for_mask and item.question.is_scorable
 
 
-def charts(tables: dict[str, list[Row]], curves: Path) -> dict[str, Markup]:
-    """Charts by name; one that has no data is absent."""
-    drawn: dict[str, Markup] = {}
-    sizes = [
-        Series(
-            MODEL_NAMES[model],
-            COLOURS[model],
-            [
-                (SIZE_CLASSES.index(row["size_class"]), row["ciou"])
-                for row in ordered(tables["masks_by_size"], "dialogues")
-                if row["model"] == model and row["history"] == "own"
-            ],
+def read_scores(path: Path) -> dict[str, Any]:
+    """A scores document.
+
+    Raises:
+        DataError: it is not there, is no such document, or has no scores.
+    """
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        masks = loaded["tables"]["masks"]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). Score the predictions (`miras score`).") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: no scores document (JSON with tables.masks). Score the predictions again.") from None
+    if not masks:
+        raise DataError(f"{path}: no scores of masks in it. Score the predictions again.")
+    return loaded
+
+
+def _kinds(questions: Sequence[Question]) -> dict[str, list[str]]:
+    """Benchmark -> kinds of its dialogues."""
+    kinds: dict[str, dict[str, None]] = defaultdict(dict)
+    for question in questions:
+        kinds[question.benchmark][question.kind] = None
+    return {benchmark: list(found) for benchmark, found in kinds.items()}
+
+
+def galleries(
+    found: Evaluation,
+    parts: Sequence[Section],
+    pictures: PictureShelf | None,
+    *,
+    num_examples: int,
+    num_failures: int,
+    seed: int,
+) -> dict[str, dict[str, list[Card]]]:
+    """Anchor of a section -> choice -> cards of its leading model; random ones for the first section alone."""
+    dealer = Dealer(found.questions, found.answered, pictures)
+    dealt = {}
+    for number, section in enumerate(parts):
+        group = {key: section.leading[key] for key in ("benchmark", "model", "history")}
+        items = score_masks(item for item in found.answered if item.group == group)
+        part = 2 if number else 1
+        chosen = choose_cases(
+            items,
+            num_examples=math.ceil(num_examples / part),
+            num_failures=math.ceil(num_failures / part),
+            num_random=0 if number else num_examples,
+            seed=seed,
         )
-        for model in ("stage1", "stage2")
-    ]
-    if any(line.points for line in sizes):
-        drawn["sizes"] = bar_chart(sizes, categories=SIZE_CLASSES, y_label="cIoU, %")
-    thresholds = _columns(
-        read_csv(curves / IOU_AT_LEAST),
-        index="threshold",
-        names={
-            "stage2_reference": ("stage 2, reference history", COLOURS["reference"]),
-            "stage2_own": ("stage 2, own history", COLOURS["stage2"]),
-            "stage1_own": ("stage 1, own history", COLOURS["stage1"]),
-            "largest_object_any": ("largest object", COLOURS["trivial"]),
-        },
-    )
-    if thresholds:
-        drawn["thresholds"] = line_chart(thresholds, x_label="IoU at least", y_label="share of dialogues, %", y_max=100)
-    for stage in ("stage1", "stage2"):
-        drawn |= _training_charts(curves, stage)
-    return drawn
+        dealt[section.anchor] = {choice: [dealer.card(item) for item in cases] for choice, cases in chosen.items()}
+    return dealt
 
 
-def _training_charts(curves: Path, stage: str) -> dict[str, Markup]:
+def missing_texts(rows: Sequence[Row]) -> dict[str, str]:
+    """Name of each text metric that some row lacks -> why."""
+    found = {}
+    for column, name in TEXT_COLUMNS.items():
+        lacking = [row for row in rows if row.get(column) is None]
+        stated = [row["missing"][column] for row in lacking if column in row.get("missing", {})]
+        if lacking:
+            found[name] = stated[0] if stated else NOT_CHOSEN.get(column, "not among these scores.")
+    return found
+
+
+def public_sections(folder: Path) -> list[tuple[str, int, list[Section]]]:
+    """Of each evaluation in the folder, by name: name, records that could not be read, its sections."""
+    found = []
+    for place in sorted(folder.glob("*/scores.json")):
+        scores = read_scores(place)
+        tables = scores["tables"]
+        found.append((place.parent.name, scores.get("left_out", 0), sections(tables, Lineup.of(tables["masks"]), {})))
+    return found
+
+
+def training_charts(curves: Path) -> dict[str, Markup]:
+    """Title -> chart of each training curve that there is."""
     drawn = {}
-    losses = _columns(
-        read_csv(curves / training_file(stage)),
-        index="samples",
-        names={
-            "total": ("total", COLOURS["stage2"]),
-            "text": ("text", COLOURS["trivial"]),
-            "bce": ("mask, cross-entropy", COLOURS["reference"]),
-            "dice": ("mask, Dice", COLOURS["other"]),
-        },
-    )
-    if losses:
-        drawn[f"loss_{stage}"] = line_chart(losses, x_label="samples seen", y_label="loss")
-    watched = _columns(
-        read_csv(curves / validation_file(stage)),
-        index="samples",
-        names={"val_ciou": ("validation cIoU", COLOURS["stage2"])},
-    )
-    if watched:
-        drawn[f"validation_{stage}"] = line_chart(
-            watched, x_label="samples seen", y_label="cIoU, %, reference answers", y_max=100
+    for stage, name in STAGES.items():
+        losses = _columns(
+            read_csv(curves / training_file(stage)),
+            names={"total": "total", "text": "text", "bce": "mask, cross-entropy", "dice": "mask, Dice"},
         )
+        if losses:
+            drawn[f"{name}: training loss"] = line_chart(losses, x_label="samples seen", y_label="loss")
+        watched = _columns(read_csv(curves / validation_file(stage)), names={"val_ciou": "validation cIoU"})
+        if watched:
+            drawn[f"{name}: validation"] = line_chart(
+                watched, x_label="samples seen", y_label="cIoU, %, reference answers", y_max=100
+            )
     return drawn
 
 
-def _columns(rows: Sequence[dict[str, str]], *, index: str, names: dict[str, tuple[str, str]]) -> list[Series]:
-    """Columns of a CSV file as lines (name, colour); blanks are left out, and so are lines without points."""
-    lines = [
-        Series(name, colour, [(float(row[index]), float(row[column])) for row in rows if row.get(column)])
-        for column, (name, colour) in names.items()
-    ]
+def _columns(rows: Sequence[Mapping[str, str]], *, names: Mapping[str, str]) -> list[Series]:
+    """Columns of a CSV file over the samples seen; blanks are left out, and so are lines without points."""
+    lines = []
+    for (column, name), colour in zip(names.items(), COLOURS, strict=False):
+        points = [(float(row["samples"]), float(row[column])) for row in rows if row.get(column)]
+        lines.append(Series(name, colour, [point for point in points if math.isfinite(point[1])]))
     return [line for line in lines if line.points]

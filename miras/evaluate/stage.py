@@ -1,119 +1,169 @@
-"""Stage `evaluate`: both trained models and the baselines on the held-out pictures.
+"""Stage `evaluate`: the trained models and the baselines on the held-out pictures, and on public data sets.
 
-First predictions (resumable, in `work`), then scores, galleries and curves from the predictions alone.
+First the questions, then predictions (resumable, in `work`), then scores, galleries and curves from both alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import torch
 
 import miras
 from miras.errors import DataError
+from miras.evaluate import public_sets
+from miras.evaluate.asking import AskingPlan, Openers, passes, predict_all
 from miras.evaluate.baselines import predict_baselines
+from miras.evaluate.benchmarks import BenchmarkSet
 from miras.evaluate.config import EvaluateConfig
 from miras.evaluate.curves import write_curves
 from miras.evaluate.galleries import write_galleries
-from miras.evaluate.held_out import HeldOutSet, load_held_out
-from miras.evaluate.predict import Journal, Pass, Responds, count_questions, open_journal, predict
-from miras.evaluate.records import Prediction
-from miras.evaluate.tables import Scored, score_masks, scores_document
+from miras.evaluate.models import Model, StageModel
+from miras.evaluate.records import BLIND, FINAL, Prediction
+from miras.evaluate.scoring import Answered, Problems, Scored, pair, score_masks
+from miras.evaluate.tables import scores_document
 from miras.files import finished_folder, write_json, write_records
-from miras.model.responder import Responder, StoredPicture
+from miras.launch.local import LocalLaunch, read_local_launch
+from miras.model import features
+from miras.model.config import FeaturesConfig
 from miras.paths import Paths
-from miras.progress import progress
 
 log = logging.getLogger(__name__)
 
-PASSES = (
-    Pass("dialogues", "stage1", "reference"),
-    Pass("dialogues", "stage1", "own"),
-    Pass("dialogues", "stage1", "none"),
-    Pass("queries", "stage1", "none"),
-    Pass("dialogues", "stage2", "reference"),
-    Pass("dialogues", "stage2", "own"),
-    Pass("dialogues", "stage2", "none"),
-    Pass("queries", "stage2", "none"),
-    Pass("hard", "stage2", "none"),
-    Pass("dialogues", "no-picture", "own"),
-    Pass("queries", "no-picture", "none"),
-)
-
-# Model name -> loads it. Called once, when its first pass starts.
-Models = Mapping[str, Callable[[], Responds]]
-
 
 def run(*, paths: Paths, work: Path, evaluate: EvaluateConfig) -> None:
-    """Writes predictions, scores, galleries and curves below `paths.evaluate`.
+    """Writes questions, predictions, scores, galleries and curves below `paths.evaluate`.
 
     Raises:
-        DataError: the test split is empty or inconsistent, or weights are missing.
+        DataError: the test split is empty or inconsistent, weights are missing, or a public data set is not on disk or
+            not whole.
     """
-    held_out = load_held_out(paths, evaluate)
-    models = _trained_models(paths, held_out)
-    evaluate_models(models, held_out=held_out, paths=paths, work=work, config=evaluate)
+    launch = read_local_launch()
+    models: dict[str, Model] = {
+        "stage1": StageModel(backbones=paths.backbones, weights=paths.stage1),
+        FINAL: StageModel(backbones=paths.backbones, weights=paths.stage2),
+        BLIND: StageModel(backbones=paths.backbones, weights=paths.stage2, is_blind=True),
+    }
+    public = {name: public_sets.public_paths(paths, work / "benchmarks" / name) for name in evaluate.benchmarks}
+    for name, places in public.items():  # first all that can be wrong with them
+        public_sets.read_public_set(name, places, evaluate, work=work / "benchmarks" / name)
+    evaluate_models(models, paths=paths, work=work, config=evaluate, launch=launch)
+    with finished_folder(paths.public_evaluations) as aside:
+        for name, places in public.items():
+            folder = work / "benchmarks" / name
+            encode_pictures(places, folder, launch)
+            into = places.model_copy(update={"evaluate": str(aside / name)})
+            trained = {model: models[model] for model in ("stage1", FINAL)}
+            evaluate_models(trained, paths=into, work=folder, config=evaluate, launch=launch, public=name)
 
 
-def evaluate_models(models: Models, *, held_out: HeldOutSet, paths: Paths, work: Path, config: EvaluateConfig) -> None:
-    """The stage for given models; every model name in `PASSES` is a key.
+def encode_pictures(paths: Paths, work: Path, launch: LocalLaunch) -> None:
+    """Runs the frozen encoders over a public data set's pictures; what is there is not made again."""
+    work = work / "encoding"
+    work.mkdir(parents=True, exist_ok=True)
+    features.build(paths=paths, work=work, config=FeaturesConfig(batch_size=8, shard_size=64), launch=launch)
+
+
+def evaluate_models(
+    models: dict[str, Model],
+    *,
+    paths: Paths,
+    work: Path,
+    config: EvaluateConfig,
+    launch: LocalLaunch,
+    public: str = "",
+    openers: Openers | None = None,
+) -> None:
+    """Asks the models the benchmarks of one data set and writes everything about it below `paths.evaluate`.
+
+    Args:
+        models: by name.
+        paths: of the data set and the output.
+        work: for what is resumable.
+        config: of the evaluation.
+        launch: how many processes answer.
+        public: which of `config.benchmarks`; empty: the data set's own test split.
+        openers: models that are here already, by name (then one process asks).
 
     Raises:
         DataError: no chosen question points at a region with a mask.
     """
-    journal = open_journal(work / "predictions.jsonl", fingerprint=fingerprint(paths, config))
-    predictions = predict_all(models, held_out=held_out, journal=journal, batch_size=config.batch_size)
-    cut = sum(prediction.is_cut for prediction in predictions)
+    work.mkdir(parents=True, exist_ok=True)
+    plan = AskingPlan(paths=paths, config=config, public=public, models=models, passes=())
+    data = plan.data()
+    plan = plan.model_copy(update={"passes": passes(data, openers or models, config)})
+    if openers:
+        launch = launch.model_copy(update={"predict_processes": 1})
+    found = predict_all(
+        plan,
+        data,
+        openers=openers or plan.openers(data),
+        launch=launch,
+        fingerprint=fingerprint(plan),
+        work=work,
+    )
+    own_wording = [name for name in data.benchmarks if not name.endswith(tuple(f"-{f}" for f in config.templates))]
+    found += predict_baselines(data, own_wording, seed=config.seed)
+    publish(data, found, paths=paths, config=config, public=public)
+
+
+def publish(
+    data: BenchmarkSet, predictions: Sequence[Prediction], *, paths: Paths, config: EvaluateConfig, public: str
+) -> None:
+    """Scores the predictions and writes every output; the scores come last."""
+    answered, scored = score(data, predictions, where=str(paths.split_dialogues("test")))
+    cut = sum(item.prediction.is_cut for item in answered)
     if cut:
-        log.warning("answers cut off at the longest length allowed: %d of %d", cut, len(predictions))
-    predictions += predict_baselines(held_out, seed=config.seed)
-    scored = score_masks(predictions)
+        log.warning("answers cut off at the longest length allowed: %d of %d", cut, len(answered))
+    scores = scores_document(answered, scored, config)
+    if public:
+        scores |= {"left_out": len(public_sets.left_out(paths))}
+    folder = Path(paths.evaluate)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_records(paths.questions, data.questions())
+    write_records(paths.predictions, predictions)
+    with finished_folder(folder / "galleries") as aside:
+        write_galleries(aside, scored, answered, paths=paths, config=config)
+    if not public:
+        with finished_folder(folder / "curves") as aside:
+            write_curves(aside, scores["tables"], paths=paths)
+    write_json(paths.scores, scores)
+    log.info("scored predictions=%d masks=%d file=%s", len(predictions), len(scored), paths.scores)
+
+
+def score(data: BenchmarkSet, predictions: Sequence[Prediction], *, where: str) -> tuple[list[Answered], list[Scored]]:
+    """Our own predictions with their questions and pixel counts.
+
+    Raises:
+        DataError: nothing can be scored, or the predictions do not fit the questions.
+    """
+    problems = Problems()
+    answered = pair(data.questions(), predictions, problems)
+    if problems:
+        raise DataError(f"{where}: predictions and questions do not fit:\n{problems.text()}")
+    scored = score_masks(answered)
     if not scored:
         raise DataError(
-            f"{paths.split_dialogues('test')}: none of the chosen questions points at a region with a mask. "
-            "Masks are scored here; a source without masks cannot be evaluated."
+            f"{where}: none of the chosen questions points at a region with a mask. Masks are scored here; a source "
+            "without masks cannot be evaluated."
         )
-    _publish(scored, predictions, paths=paths, config=config)
-    journal.path.unlink()
+    return answered, scored
 
 
-def predict_all(models: Models, *, held_out: HeldOutSet, journal: Journal, batch_size: int) -> list[Prediction]:
-    """The predictions of every pass, in the order of `PASSES`; takes up where the journal ends."""
-    sizes = {step: count_questions(held_out.benchmarks[step.benchmark], step.history) for step in PASSES}
-    loaded: dict[str, Responds] = {}
-    with progress(total=sum(sizes.values()), name="evaluate", unit="answers") as bar:
-        for step in PASSES:
-            if not sizes[step]:
-                continue
-            if step.model not in loaded:
-                loaded = {step.model: models[step.model]()}  # one model in memory at a time
-            for done in predict(step, loaded[step.model], held_out=held_out, journal=journal, batch_size=batch_size):
-                bar.update(done)
-            log.info(
-                "predicted benchmark=%s model=%s history=%s answers=%d",
-                step.benchmark,
-                step.model,
-                step.history,
-                sizes[step],
-            )
-    order = {step: number for number, step in enumerate(PASSES)}
-    return sorted(
-        journal.predictions.values(),
-        key=lambda p: (order[Pass(p.benchmark, p.model, p.history)], p.dialogue_id, p.turn),
-    )
-
-
-def fingerprint(paths: Paths, config: EvaluateConfig) -> dict[str, str]:
+def fingerprint(plan: AskingPlan) -> dict[str, str]:
     """Hashes of all that decides a prediction: code, weights, data and the choice of questions."""
-    package = Path(miras.__file__).parent
+    package, paths = Path(miras.__file__).parent, plan.paths
+    code = [package / "model", package / "dialogue"]
+    code += [package / "evaluate" / f"{name}.py" for name in ("predict", "benchmarks", "templates", "models")]
+    weights = {place for model in plan.models.values() for place in model.folders}
+    choice = {"max_dialogues", "max_rounds", "max_queries", "templates", "batch_size", "seed"}
     return {
-        "code": _hash_of([package / "model", package / "dialogue", package / "evaluate" / "predict.py"], "*.py"),
-        "weights": _hash_of([Path(paths.backbones), Path(paths.stage1), Path(paths.stage2)], "*"),
+        "code": _hash_of(code, "*.py"),
+        "weights": _hash_of([Path(place) for place in sorted(weights)], "*"),
         "data": _hash_of([paths.split_dialogues("test"), paths.checked_regions, paths.picture_table], "*"),
-        "choice": config.model_dump_json(include={"max_dialogues", "max_queries", "batch_size", "seed"}),
+        "choice": plan.config.model_dump_json(include=choice),
+        "models": str(sorted((name, model.model_dump_json()) for name, model in plan.models.items())),
     }
 
 
@@ -127,42 +177,3 @@ def _hash_of(places: Iterable[Path], pattern: str) -> str:
                 with file.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
-
-
-def _publish(
-    scored: Sequence[Scored], predictions: Sequence[Prediction], *, paths: Paths, config: EvaluateConfig
-) -> None:
-    """Writes every output aside, then moves it to its place; the scores come last."""
-    scores = scores_document(scored, predictions, rounds=config.bootstrap_rounds, seed=config.seed)
-    folder = Path(paths.evaluate)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_records(paths.predictions, predictions)
-    with finished_folder(folder / "galleries") as aside:
-        write_galleries(aside, scored, predictions, paths=paths, config=config)
-    with finished_folder(folder / "curves") as aside:
-        write_curves(aside, scores["tables"], paths=paths)
-    write_json(paths.scores, scores)
-    log.info("scored predictions=%d masks=%d file=%s", len(predictions), len(scored), paths.scores)
-
-
-def _trained_models(paths: Paths, held_out: HeldOutSet) -> Models:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pictures = {
-        image_id: StoredPicture(paths.pictures / picture.file_name, picture.height, picture.width)
-        for image_id, picture in held_out.pictures.items()
-    }
-
-    def load(weights: str) -> Responder:
-        return Responder.load(
-            Path(paths.backbones),
-            Path(weights),
-            features=Path(paths.features),
-            pictures=pictures,
-            device=device,
-        )
-
-    return {
-        "stage1": lambda: load(paths.stage1),
-        "stage2": lambda: load(paths.stage2),
-        "no-picture": lambda: load(paths.stage2).without_picture(),
-    }

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from miras.generate.knowledge import USES, all_known, fits
+from miras.generate.names import may_be_called
 from miras.generate.phrases import may_have_colour
-from miras.generate.view import Extreme, Relation, Thing, View, extreme_of, may_be_called, stands
+from miras.generate.view import Extreme, Relation, Thing, View, extreme_of, stands
 
 ClueKind = Literal["category", "use", "colour", "text", "extreme", "relation", "part"]
 CLUE_KINDS: tuple[ClueKind, ...] = get_args(ClueKind)
@@ -38,12 +39,9 @@ def narrow(view: View, things: Sequence[Thing], clue: Clue) -> list[Thing] | Non
     """
     match clue.kind:
         case "category":
-            return (
-                [thing for thing in things if thing.category == clue.value] if _is_clear(things, clue.value) else None
-            )
+            return _named(view, things, clue.value)
         case "use":
-            known = all_known(thing.category for thing in things)
-            return [thing for thing in things if fits(_USES[clue.value], thing.category)] if known else None
+            return _fitting(view, things, clue.value)
         case "colour":
             left = [thing for thing in things if may_have_colour(thing, clue.value)]
             return left if all(thing.colour == clue.value for thing in left) else None
@@ -58,9 +56,25 @@ def narrow(view: View, things: Sequence[Thing], clue: Clue) -> list[Thing] | Non
             return [part for thing in things for part in thing.parts if part.category == clue.value]
 
 
-def _is_clear(things: Sequence[Thing], noun: str) -> bool:
-    """Whether nothing of another class may be called so, too (a teddy bear beside a bear)."""
-    return all(thing.category == noun or not may_be_called(thing.category, noun) for thing in things)
+def _fitting(view: View, things: Sequence[Thing], use: str) -> list[Thing] | None:
+    """None where a class is unknown, or where something else might be as good: not outlined, or within an object."""
+    candidates = view.wholes if _is_whole_scene(view, things) else things
+    if not view.is_exhaustive or not all_known(thing.category for thing in candidates):
+        return None
+    left = [thing for thing in candidates if fits(_USES[use], thing.category)]
+    return left if all(thing in things for thing in left) else None
+
+
+def _named(view: View, things: Sequence[Thing], noun: str) -> list[Thing] | None:
+    """None where something of another class may be called so, too (a teddy bear beside a bear), or a part, or a thing
+    that lies within an object."""
+    candidates = view.things if _is_whole_scene(view, things) else things
+    left = [thing for thing in things if thing.category == noun]
+    return left if all(thing in left or not may_be_called(thing.category, noun) for thing in candidates) else None
+
+
+def _is_whole_scene(view: View, things: Sequence[Thing]) -> bool:
+    return len(things) == len(view.objects)
 
 
 def _related(view: View, things: Sequence[Thing], clue: Clue) -> list[Thing] | None:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from miras.generate.language import is_plural, is_uncounted, plural
+from miras.generate.names import may_be_called, names_a_side
 from miras.generate.phrases import descriptions, may_have_colour
-from miras.generate.view import Thing, View, may_be_called, names_a_side
+from miras.generate.view import Thing, View
 
 _MOST_NAMES = 5  # of a thing, besides its phrase
 
@@ -57,19 +58,19 @@ class Facts:
         group = self.of_class[noun]
         if len(group) != 2 or not self.are_targets(group) or not are_single_objects(group):
             return []
-        if len(self.view.called(noun)) > 2:
+        if len(self.view.called(noun)) > 2 or not self.view.are_all_outlined(noun):
             return []
         words = f" {noun} ", f" {plural(noun)} "
         return [] if any(word in f" {other} " for other in self.of_class if other != noun for word in words) else group
 
     def are_all(self, noun: str) -> bool:
-        """Whether the things of a class are all that may be called so: neither a group of them nor a kind of them."""
-        return len(self.view.called(noun)) == len(self.of_class[noun])
+        """Whether the things of a class are all that may be called so: no group or kind of them, none not outlined."""
+        return self.view.are_all_outlined(noun) and len(self.view.called(noun)) == len(self.of_class[noun])
 
     def missing_parts(self, thing: Thing) -> list[str]:
-        """Names of parts that no thing of its class has anywhere in the data set."""
+        """Names of parts that no thing of its class has anywhere in the data set; none that speaks of a side."""
         known = self._parts.get(thing.category)
-        return [name for name in self._all_parts if name not in known] if known else []
+        return [name for name in self._all_parts if name not in known and not names_a_side(name)] if known else []
 
 
 def are_single_objects(group: Sequence[Thing]) -> bool:
@@ -94,7 +95,7 @@ def absent_classes(view: View, classes: Iterable[str]) -> set[str]:
     The classes must be such that the picture would show a region of each that is there: those of its own source, if
     that outlines all of them, or those that the source states to be absent (`Picture.absent`).
     """
-    shown = {name for thing in view.things for name in (thing.category, thing.class_name)}
+    shown = {name for thing in view.things for name in (thing.category, thing.class_name, *thing.synonyms)}
     groups = [name for name in shown if name.startswith("group of ")]
     return {
         name
@@ -111,7 +112,8 @@ def absent_in_colour(view: View) -> list[str]:
         f"{colour} {category}"
         for colour in known_colours(view)
         for category in {thing.category for thing in view.objects}
-        if not any(may_have_colour(thing, colour) for thing in view.called(category))
+        if view.are_all_outlined(category)
+        and not any(may_have_colour(thing, colour) for thing in view.called(category))
     )
 
 

@@ -78,10 +78,16 @@ USES: tuple[Use, ...] = (
     ),
     _use(
         "grow",
-        "tree, flower, potted plant",
+        "tree, flower",
         "would need rain and sun to grow",
         "can grow out of the soil",
         "could be watered by a gardener",
+    ),
+    _use(
+        "indoor plant",
+        "potted plant",
+        "could be watered on a windowsill",
+        "would have to be repotted when it gets too big",
     ),
     _use(
         "nest",
@@ -113,11 +119,12 @@ USES: tuple[Use, ...] = (
     ),
     _use(
         "inform",
-        "sign, stop sign",
+        "sign",
         "could tell people on the street where to go",
         "would be put up beside a road to inform people",
         "can give passers-by a short message",
     ),
+    _use("stop", "stop sign", "would make a driver stop at the crossing", "can tell drivers to stop and look"),
     _use(
         "swim",
         "fish",

@@ -23,7 +23,7 @@ from miras.dialogue.records import Dialogue, Turn
 from miras.generate import wording_mrseg as forms
 from miras.generate.config import Wording
 from miras.generate.facts import Facts, are_single_objects
-from miras.generate.speech import say
+from miras.generate.speech import agreeing, say
 from miras.generate.stated import attribute_turns, interactional_turns
 from miras.generate.turns import DialogueWriter, make_turn
 from miras.generate.view import Thing, View
@@ -119,7 +119,8 @@ def _hard_groups(facts: Facts, count: int, dice: random.Random) -> list[list[Thi
 
 def _hard_turns(questions: Forms, target_of: Mapping[Thing, Thing], dice: random.Random) -> list[Turn]:
     """A turn for each thing pointed at; one question for all, so that words cannot tell them apart."""
-    question = say(dice, questions, noun=next(iter(target_of)).category)
+    noun = next(iter(target_of)).category
+    question = say(dice, agreeing(questions, noun), noun=noun)
     return [
         make_turn(question, dice.choice(forms.ANSWERS), targets=[target], points_at=(shown.region_id,))
         for shown, target in target_of.items()

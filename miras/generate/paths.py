@@ -11,8 +11,19 @@ from miras.generate import wording, wording_cases
 from miras.generate.clues import Clue
 from miras.generate.knowledge import PART_USES, USES
 from miras.generate.language import is_plural, is_uncounted, listed, number, plural, with_article
-from miras.generate.phrases import IN_PICTURE, tells_place
-from miras.generate.speech import agreeing, ask, group, inventory, plain_name, pronouns, relation_words, say
+from miras.generate.names import is_alive, is_person, names_a_side
+from miras.generate.phrases import IN_PICTURE, tells_place, tells_relation
+from miras.generate.speech import (
+    agreeing,
+    ask,
+    group,
+    inventory,
+    plain_name,
+    pronouns,
+    relation_words,
+    say,
+    without_counts,
+)
 from miras.generate.tree import Node
 from miras.generate.view import (
     RELATIONS,
@@ -22,8 +33,6 @@ from miras.generate.view import (
     View,
     extreme_of,
     has_own_side,
-    is_person,
-    names_a_side,
     place,
     place_in_whole,
     stands,
@@ -33,6 +42,12 @@ _CLAUSES = {use.name: use.clauses for use in USES}
 _TURN_WEIGHTS = {3: 12, 4: 50, 5: 24, 6: 9, 7: 5}  # PRIST: mean 3.9 in its test file, up to 7
 _LINK_SHARE = 0.3  # of the later questions begin with "And", "Now", ...
 _PART_BY_USE_SHARE = 0.65  # of the questions for a part of known use; the others name the part
+_WORDS_OF_PLACE = {
+    "left": frozenset({"left"}),
+    "right": frozenset({"right"}),
+    "top": frozenset({"top", "upper"}),
+    "bottom": frozenset({"bottom", "lower"}),
+}  # as `place` says them
 
 QuestionAnswer = tuple[str, str]
 
@@ -158,28 +173,43 @@ class PathWriter:
 
     def _use(self, things: list[Thing], clue: Clue) -> QuestionAnswer:
         clause = self._dice.choice(_CLAUSES[clue.value])
+        are_people = all(is_person(thing.category) for thing in things)
         if len(things) > 1:
-            return self._several(wording.SEVERAL_ANSWERS, things, self._ask(wording.USE_SEVERAL, clause=clause))
+            questions = wording_cases.WHO_SEVERAL if are_people else wording.USE_SEVERAL
+            return self._several(wording.SEVERAL_ANSWERS, things, self._ask(questions, clause=clause))
         answer = self._one(wording.USE_ONE_ANSWERS, things[0], clause=clause)
-        return self._ask(wording.USE_ONE, clause=clause), answer
+        return self._ask(wording_cases.WHO_ONE if are_people else wording.USE_ONE, clause=clause), answer
 
     def _category(self, things: list[Thing], *, opening: bool) -> QuestionAnswer:
         noun = things[0].category
         words = {"noun": noun, "noun_a": with_article(noun), "nouns": plural(noun)}
         if len(things) > 1:
             questions = wording.NOUN_SEVERAL if opening else wording.WHICH_CATEGORY_SEVERAL
+            questions = without_counts(questions, things)
+            if any(thing.others for thing in things):
+                return self._ask(questions, **words), say(self._dice, wording_cases.OPEN_ENDED_ANSWERS)
             return self._several(wording_cases.NOUN_SEVERAL_ANSWERS, things, self._ask(questions, **words))
         questions = agreeing(wording.NOUN_ONE if opening else wording.WHICH_CATEGORY_ONE, noun)
-        if is_uncounted(noun):
+        if is_uncounted(noun) or (names_a_side(noun) and not opening):  # a car has no second front left light
             questions = tuple(form for form in questions if "{noun_a}" not in form)
         return self._ask(questions, **words), self._one(wording.NOUN_ONE_ANSWERS, things[0])
 
     def _telling(self, before: list[Thing], left: list[Thing], clue: Clue) -> QuestionAnswer:
         forms, slots = self._telling_forms(before, left, clue)
-        question = self._ask(forms, group=group(before), **slots)
+        question = self._ask(without_counts(forms, before), group=group(before), **slots)
         if len(left) == 1:
-            return question, self._one(wording.WHICH_ONE_ANSWERS, left[0])
+            return question, self._one(self._fitting_place(wording.WHICH_ONE_ANSWERS, left[0], clue), left[0])
+        if len({plain_name(thing) for thing in before}) == 1 and "how many" not in question.lower():
+            return question, say(self._dice, wording_cases.SOME_LEFT_ANSWERS, count=number(len(left)))
         return self._several(wording.WHICH_SEVERAL_ANSWERS, left, question)
+
+    def _fitting_place(self, answers: wording.Forms, thing: Thing, clue: Clue) -> wording.Forms:
+        """The answers without those that tell the place, where the leftmost thing is still in the middle."""
+        if clue.kind != "extreme" or clue.value not in _WORDS_OF_PLACE:
+            return answers
+        if not _WORDS_OF_PLACE[clue.value].isdisjoint(place(self._view, thing).split()):
+            return answers
+        return tuple(form for form in answers if "{place}" not in form)
 
     def _telling_forms(
         self, before: list[Thing], left: list[Thing], clue: Clue
@@ -191,7 +221,8 @@ class PathWriter:
         if clue.kind == "text":
             return wording.WHICH_TEXT, {"text": clue.value}
         if clue.kind == "extreme":
-            table = wording.EXTREME_OF_TWO if len(before) == 2 else wording.EXTREME_OF_MANY
+            are_two = len(before) == 2 and not any(thing.others for thing in before)
+            table = wording.EXTREME_OF_TWO if are_two else wording.EXTREME_OF_MANY
             return wording.WHICH_EXTREME, {"extreme": self._dice.choice(table[cast(Extreme, clue.value)])}
         anchor = next(thing for thing in self._view.things if thing.region_id == clue.anchor)
         relation = self._dice.choice(relation_words(self._view, cast(Relation, clue.value), anchor, *left))
@@ -203,8 +234,11 @@ class PathWriter:
         assert whole is not None
         if len(parts) > 1:
             words = {"nouns": plural(part.category), "whole": whole.category}
-            questions = wording_cases.INSIDE_SEVERAL if part.inferred else wording.PARTS_SEVERAL
-            questions = agreeing(questions, whole.category)
+            questions = wording.PARTS_SEVERAL
+            if part.inferred:
+                of_person = is_person(whole.category)
+                questions = wording_cases.INSIDE_PERSON_SEVERAL if of_person else wording_cases.INSIDE_SEVERAL
+            questions = without_counts(agreeing(questions, whole.category), parts)
             return self._several(wording_cases.NOUN_SEVERAL_ANSWERS, parts, self._ask(questions, **words))
         words = {"noun": whole.category, "part": part.category, "part_a": with_article(part.category)}
         clauses = self._part_clauses(part)
@@ -213,11 +247,20 @@ class PathWriter:
             self._asked_clauses.add(words["clause"])
             answers = self._sayable(wording.PART_BY_USE_ANSWERS, part)
             return self._ask(agreeing(wording.PART_BY_USE, whole.category), **words), self._one(answers, part, **words)
-        questions = agreeing(wording_cases.INSIDE_BY_NAME if part.inferred else wording.PART_BY_NAME, whole.category)
+        questions = agreeing(self._part_questions(part), whole.category)
         if is_uncounted(part.category):
             questions = tuple(form for form in questions if "{part_a}" not in form) or questions
         answers = self._sayable(wording.PART_BY_NAME_ANSWERS, part)
         return self._ask(questions, **words, **pronouns(part)), self._one(answers, part, **words)
+
+    @staticmethod
+    def _part_questions(part: Thing) -> wording.Forms:
+        """Questions for a part by its name; whether a cat has a torso is not asked."""
+        assert part.whole is not None
+        if not part.inferred:
+            is_sure = is_alive(part.whole.category)
+            return tuple(form for form in wording.PART_BY_NAME if not (is_sure and "{part_a}" in form))
+        return wording_cases.INSIDE_PERSON_BY_NAME if is_person(part.whole.category) else wording_cases.INSIDE_BY_NAME
 
     def _sayable(self, answers: wording.Forms, part: Thing) -> wording.Forms:
         """The answers without those that name a side of the whole, where that is not to be said."""
@@ -226,8 +269,11 @@ class PathWriter:
         return tuple(form for form in answers if "{side}" not in form)
 
     def _side_of_whole(self, part: Thing) -> str | None:
-        """Where on its whole a part is; None where a left or right would be taken for the whole's own."""
+        """Where on its whole a part is; None on people and animals, which have no "top", and where a left or right
+        would be taken for the whole's own."""
         assert part.whole is not None
+        if is_alive(part.whole.category):
+            return None
         side = place_in_whole(part)
         has_sides = self._view.own_sides or any(has_own_side(sibling) for sibling in part.whole.parts)
         return None if has_sides and names_a_side(side) else side
@@ -241,9 +287,9 @@ class PathWriter:
     # --- turns without a clue
 
     def _overview(self) -> QuestionAnswer:
-        things = self._view.objects
+        things = self._view.wholes
         words = {"inventory": inventory(things), "count": number(len(things))}
-        if len(things) > 1 and self._dice.random() < 0.25:
+        if len(things) > 1 and self._view.shows_nothing_else and self._dice.random() < 0.25:
             question = self._ask(wording.OVERVIEW_COUNT_QUESTIONS)
             return question, say(self._dice, wording.OVERVIEW_COUNT_ANSWERS, **words)
         return self._ask(wording.OVERVIEW_QUESTIONS), say(self._dice, wording.OVERVIEW_ANSWERS, **words)
@@ -268,7 +314,7 @@ class PathWriter:
 
     def _size(self, thing: Thing) -> str:
         """large or small where the thing is clearly the largest or smallest object, else ""."""
-        if len(self._view.objects) < 3 or any(each.is_class or each.is_group for each in self._view.objects):
+        if len(self._view.objects) < 3 or not self._view.shows_nothing_else:
             return ""
         sizes: tuple[Extreme, Extreme] = ("large", "small")
         return next((size for size in sizes if extreme_of(self._view, self._view.objects, size) is thing), "")
@@ -290,6 +336,7 @@ class PathWriter:
             for other in self._view.objects
             if other is not thing
             and other.phrase
+            and not tells_relation(other.phrase)
             and not (other.category == thing.category and tells_place(other.phrase))
         ]
         for other in self._dice.sample(others, min(2, len(others))):

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from miras.dialogue.records import Region
 from miras.generate.language import ordinal
+from miras.generate.names import is_person
 from miras.generate.view import Extreme, Relation, Thing, View, extreme_of, has_own_side, stands, view_of
 
 _PAIR: dict[Extreme, str] = {
@@ -57,12 +58,15 @@ def identify(regions: Iterable[Region]) -> dict[str, str]:
 
     Returns:
         region id -> phrase without article, unique within the picture. A region that is missing cannot be
-        told apart from another one (or has no mask, or is a part of such a one): it must not be a target.
+        told apart from another one, outlined or not (or has no mask, or is a part of such a one): it must not be a
+        target.
     """
     view = view_of(regions)
     phrases: dict[str, str] = {}
     taken: set[str] = set()
     for thing in _wholes_first(view):
+        if thing.others == "yes":
+            continue
         phrase = next((words for words in descriptions(view, thing, phrases) if words not in taken), None)
         if phrase is not None:
             phrases[thing.region_id] = phrase
@@ -88,7 +92,8 @@ def descriptions(view: View, thing: Thing, phrases: Mapping[str, str]) -> Iterat
     if whole is None:
         return
     siblings = [other for other in thing.whole.parts if other.category == thing.category]
-    link = "on" if thing.inferred or thing.category in _LIES_ON else "of"
+    lies_on = thing.inferred and not is_person(thing.whole.category)  # "cup on the table", "cup of the left person"
+    link = "on" if lies_on or thing.category in _LIES_ON else "of"
     for noun in unique_nouns(view, thing, siblings):
         words = f"{noun} {link} the {whole}"
         yield words + (IN_PICTURE if _mixes_sides(thing, noun, whole) else "")
@@ -143,6 +148,11 @@ def tells_place(phrase: str) -> bool:
     return not PLACE_WORDS.isdisjoint(phrase.split()) or " from the " in phrase
 
 
+def tells_relation(phrase: str) -> bool:
+    """Whether a phrase of ours names another thing that its thing is beside, so that it says too much for an anchor."""
+    return any(f" {words} the " in phrase for words in (*_RELATED.values(), *_RELATED_IN_PICTURE.values()))
+
+
 def _hues(colour: str) -> set[str]:
     return set(colour.replace("-", " ").replace(",", " ").split()) - _SHADES
 
@@ -155,11 +165,16 @@ def _by_extreme(view: View, thing: Thing, rivals: Sequence[Thing], noun: str, en
 
 
 def _by_order(view: View, thing: Thing, rivals: Sequence[Thing], ending: str) -> Iterator[str]:
-    """ "second mug from the left", where the whole row is in clear order."""
+    """ "second mug from the left", where the whole row is in clear order, whichever edges one goes by.
+
+    Nothing for the ends of the row, which are the leftmost and the rightmost one.
+    """
     row = sorted(rivals, key=lambda other: other.x)
-    if len(row) > 8 or any(extreme_of(view, pair, "left") is not pair[0] for pair in pairwise(row)):
+    if len(row) > 8 or not all(_side_by_side(view, pair) for pair in pairwise(row)):
         return
     before, behind = row.index(thing), len(row) - 1 - row.index(thing)
+    if 0 in (before, behind):
+        return
     if before == behind:
         yield f"middle {thing.category}{ending}"
     elif before < behind:
@@ -168,11 +183,17 @@ def _by_order(view: View, thing: Thing, rivals: Sequence[Thing], ending: str) ->
         yield f"{ordinal(behind + 1)} {thing.category} from the right{ending}"
 
 
+def _side_by_side(view: View, pair: tuple[Thing, Thing]) -> bool:
+    return extreme_of(view, pair, "left") is pair[0] and extreme_of(view, pair, "right") is pair[1]
+
+
 def _related(view: View, thing: Thing, rivals: Sequence[Thing]) -> Iterator[str]:
     """ "mug to the left of the clock", where the clock is the only one of its class."""
     related = _RELATED_IN_PICTURE if view.own_sides else _RELATED
     for anchor in view.objects:
         if anchor in rivals or len(view.called(anchor.category)) > 1 or not anchor.category:
+            continue
+        if anchor.others == "yes":
             continue
         for relation, words in related.items():
             verdicts = [stands(view, other, relation, anchor) for other in rivals]

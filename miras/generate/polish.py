@@ -19,12 +19,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Rejected, Turn
 from miras.generate.wording_mrseg import QUERY_TYPES, WORDS, patterns
+from miras.generate.written.records import advice
 from miras.generate.written.texts import ModelAnswer, all_words, check_english, check_text, tidy
 from miras.llm.asking import LanguageModel
 from miras.llm.records import Answered, Prompt, Unanswered
+from miras.sources.pictures import printable
 
 MAX_WORDS = 40  # of a question or an answer
-BATCH = 256  # dialogues asked about at a time, so that memory stays flat
+BATCH = 5_000  # dialogues asked about at a time: few enough to hold, and large files for a batch service
 
 _QUOTED = re.compile(r'"[^"]*"')
 _SLOT = re.compile(r"\{[^{}]*\}")
@@ -81,7 +83,7 @@ def polish(
     Turns in which a person points at a thing stay as they are: both ways round a hard pair must read the same.
 
     Args:
-        dialogues: read some hundred ahead.
+        dialogues: read some thousand ahead.
         model: answers the prompts.
         counts: filled while reading: "turns" = "polished" + "unchanged" (the model wrote the same) + "other meaning"
             + "unanswered".
@@ -160,7 +162,7 @@ def _judge(
                 f"{place.new.question!r} does not mean {place.old.question!r}: {outcome.value.difference}. "
                 "The turn keeps its words; nothing is to be done"
             )
-            tell(UnpolishedTurn(where=f"{outcome.prompt.key}: {outcome.prompt.name}", reason=reason))
+            tell(_unpolished(outcome.prompt, reason))
 
 
 def rewrite_prompt(key: str, turn: Turn) -> Prompt:
@@ -261,10 +263,14 @@ def _key(batch: Sequence[Dialogue], place: _Place) -> str:
 
 
 def _untouched(outcome: Unanswered) -> UnpolishedTurn:
-    return UnpolishedTurn(
-        where=f"{outcome.prompt.key}: {outcome.prompt.name}",
-        reason=f"{outcome.reason}: {outcome.detail}. The turn keeps its words; run again to ask once more",
+    return _unpolished(
+        outcome.prompt,
+        f"{outcome.reason}: {outcome.detail}; the turn keeps its words; {advice(outcome.reason)}",
     )
+
+
+def _unpolished(prompt: Prompt, reason: str) -> UnpolishedTurn:
+    return UnpolishedTurn(where=printable(f"{prompt.key}: {prompt.name}"), reason=printable(reason))
 
 
 def _render(name: str, **values: Any) -> tuple[str, str]:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from miras.dialogue.records import TARGET_SLOT, Dialogue, DialogueKind, Turn
-from miras.generate import wording
+from miras.generate import wording, wording_cases
 from miras.generate import wording_queries as forms
 from miras.generate.facts import absent_classes, absent_in_colour, is_one_of_a_count, is_single_part, known_colours
 from miras.generate.knowledge import PART_USES, all_known, fits, uses_of
 from miras.generate.language import is_plural, is_uncounted, listed, number, plural, sentence, with_article
-from miras.generate.phrases import IN_PICTURE, descriptions, may_have_colour, tells_place
-from miras.generate.speech import agreeing, inventory, relation_words, say
-from miras.generate.view import RELATIONS, Relation, Thing, View, has_own_side, is_person, nearest, place, stands
+from miras.generate.names import is_alive, is_person
+from miras.generate.phrases import IN_PICTURE, descriptions, may_have_colour, tells_place, tells_relation
+from miras.generate.speech import agreeing, inventory, pronouns, relation_words, say
+from miras.generate.view import RELATIONS, Relation, Thing, View, has_own_side, nearest, place, stands
 
 _PATTERN: tuple[DialogueKind, ...] = (
     "referring",
@@ -109,6 +110,8 @@ class _QueryWriter:
         noun, things = chosen.category, self._view.called(chosen.category)
         if any(thing.category != noun for thing in things) or is_single_part(self._view, noun):
             return None
+        if not self._view.are_all_outlined(noun):
+            return None
         coloured = [thing for thing in things if may_have_colour(thing, chosen.colour)]
         is_known = chosen.colour and all(thing.colour == chosen.colour for thing in coloured)
         if is_known and self._dice.random() < 0.3:
@@ -125,8 +128,10 @@ class _QueryWriter:
         same = [thing for thing in self._view.objects if thing.category == whole.category]
         if any(all(each.category != part.category for each in thing.parts) for thing in same) or part.inferred:
             return None
-        if has_own_side(part) or is_person(whole.category):
-            return None  # nobody says "all person left hands"
+        if has_own_side(part) or is_alive(whole.category):
+            return None  # nobody says "all person left hands", or "every dog torso"
+        if any(each.others for thing in same for each in (thing, *thing.parts)):
+            return None
         noun = f"{whole.category} {part.category}"
         return self._all_of(noun, [each for thing in same for each in thing.parts if each.category == part.category])
 
@@ -175,8 +180,12 @@ class _QueryWriter:
         noun = thing.phrase
         if self._dice.random() < _OTHER_WORDS_SHARE:
             noun = self._dice.choice([noun, *descriptions(self._view, thing, self._other_names(thing))][:6])
-        question = say(self._dice, agreeing(forms.REFERRING_QUESTIONS, thing.category), noun=noun)
-        return question, self._dice.choice(forms.REFERRING_ANSWERS), (thing.region_id,), thing.phrase
+        questions = agreeing(forms.REFERRING_QUESTIONS, thing.category)
+        if IN_PICTURE in noun:
+            questions = tuple(form for form in questions if "picture" not in form)
+        question = say(self._dice, questions, noun=noun)
+        answer = self._dice.choice(agreeing(forms.REFERRING_ANSWERS, thing.category))
+        return question, answer, (thing.region_id,), thing.phrase
 
     def _other_names(self, thing: Thing) -> dict[str, str]:
         """The phrases, with another true one for the whole of a part."""
@@ -229,7 +238,7 @@ class _QueryWriter:
         count = sum(other.category == thing.category for other in self._view.things)
         if not is_one_of_a_count(thing) or count != len(self._view.called(thing.category)):
             return None
-        if is_single_part(self._view, thing.category):
+        if is_single_part(self._view, thing.category) or not self._view.are_all_outlined(thing.category):
             return None
         return self._say_both(
             forms.VQA_COUNT,
@@ -262,6 +271,7 @@ class _QueryWriter:
             (relation, other)
             for other in self._named
             if other is not thing and not (other.category == thing.category and tells_place(other.phrase))
+            if not tells_relation(other.phrase)
             for relation in RELATIONS
             if stands(self._view, thing, relation, other)
         ]
@@ -288,14 +298,14 @@ class _QueryWriter:
     def _place(self, thing: Thing) -> tuple[str, str] | None:
         if tells_place(thing.phrase) and not has_own_side(thing):
             return None  # the question would tell
-        return self._say_both(
-            agreeing(forms.VQA_PLACE, thing.category),
-            agreeing(forms.VQA_PLACE_ANSWERS, thing.category),
-            noun=thing.phrase,
-            place=place(self._view, thing),
-        )
+        slots = {"noun": thing.phrase, "place": place(self._view, thing), **pronouns(thing)}
+        if is_person(thing.category):
+            slots["is_are"] = "is"  # the answers say "the person", never "they"
+        return self._say_both(forms.VQA_PLACE, agreeing(forms.VQA_PLACE_ANSWERS, thing.category), **slots)
 
     def _nearest(self, thing: Thing) -> tuple[str, str] | None:
+        if not self._view.shows_nothing_else:
+            return None
         counted = [other for other in self._view.objects if not other.is_class and not is_uncounted(other.category)]
         other = nearest(self._view, thing, counted) if len(counted) == len(self._view.objects) else None
         if other is None or not other.phrase or is_plural(other.category):
@@ -314,21 +324,22 @@ class _QueryWriter:
 
     def _use(self, thing: Thing) -> tuple[str, str] | None:
         """A use that one object alone is good for."""
-        categories = [other.category for other in self._view.objects]
-        if not all_known(categories):
+        categories = [other.category for other in self._view.wholes]
+        if not self._view.is_exhaustive or not all_known(categories):
             return None
         single = [use for use in uses_of(thing.category) if sum(fits(use, category) for category in categories) == 1]
         if not single:
             return None
         clause = self._dice.choice(self._dice.choice(single).clauses)
         slots = {"clause": clause, "name": thing.phrase, "place": place(self._view, thing)}
-        return self._say_both(wording.USE_ONE, forms.VQA_USE_ANSWERS, **slots)
+        questions = wording_cases.WHO_ONE if is_person(thing.category) else wording.USE_ONE
+        return self._say_both(questions, agreeing(forms.VQA_USE_ANSWERS, thing.category), **slots)
 
     def _caption(self) -> Query | None:
         """One sentence with all objects and, where two can be named, one with their places."""
         if not self._view.objects:
             return None
-        objects = self._view.objects
+        objects = self._view.wholes
         answers = forms.CAPTION_ANSWERS if len(objects) > 1 else forms.CAPTION_ANSWERS[:1]
         answer = say(self._dice, answers, inventory=inventory(objects))
         named = [thing for thing in self._named if not is_plural(thing.category) and IN_PICTURE not in thing.phrase]

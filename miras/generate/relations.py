@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
+from scipy import ndimage
+
+from miras.dialogue.masks import decode
 from miras.generate.view import CLEAR_SHIFT, Relation, Thing, View, gap, stands
 
 SpatialRelation = Literal[
@@ -19,6 +22,7 @@ Box = tuple[float, float, float, float]
 
 OVERLAP_IOU = 0.5
 CONTAINED_SHARE = 0.8  # of the smaller box
+TOUCH_SHARE = 0.01  # of the picture's longer side: masks that are further apart do not overlap to the eye (assumed)
 SHIFT_SHARE = 0.5  # of the mean side, by which a centre is off to one side
 
 _BY_SIDES: dict[tuple[int, int], SpatialRelation] = {
@@ -94,16 +98,26 @@ def _side(low: float, high: float, other_low: float, other_high: float) -> int:
 def clearly(view: View, thing: Thing, relation: SpatialRelation, anchor: Thing) -> bool | None:
     """Whether a thing stands in a relation to another, as `view.stands`: None where people would disagree.
 
-    A diagonal holds when both of its sides do. A thing that is above left of another is left of it, too.
+    A diagonal holds when both of its sides do. A thing that is above left of another is left of it, too. Things overlap
+    clearly when their masks meet, too.
     """
     if relation == "overlap":
         if spatial_relation(target=thing.box, reference=anchor.box) == "overlap":
-            return True
+            return _touch(thing, anchor) or None
         return False if gap(thing, anchor) >= CLEAR_SHIFT * max(view.width, view.height) else None
     verdicts = [stands(view, thing, side, anchor) for side in _SIDES[relation]]
     if False in verdicts:
         return False
     return None if None in verdicts else True
+
+
+def _touch(first: Thing, second: Thing) -> bool:
+    """Whether two masks meet, or nearly do: a person in front of an airplane, but no bus beyond its wing."""
+    assert first.mask is not None
+    assert second.mask is not None
+    pixels = decode(first.mask), decode(second.mask)
+    reach_px = max(1, round(TOUCH_SHARE * max(pixels[0].shape)))
+    return bool((ndimage.binary_dilation(pixels[0], iterations=reach_px) & pixels[1]).any())
 
 
 def none_stands(view: View, things: Iterable[Thing], relation: SpatialRelation, anchor: Thing) -> bool:

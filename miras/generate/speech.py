@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from functools import cache
 
 from miras.generate import wording, wording_cases
-from miras.generate.language import counted, is_plural, listed, number, sentence, several
-from miras.generate.view import Relation, Thing, View, has_own_side, is_person
+from miras.generate.language import counted, is_plural, listed, number, plural, sentence, several
+from miras.generate.names import is_person
+from miras.generate.view import Relation, Thing, View, has_own_side
 from miras.generate.wording import Forms
 
 MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 5, 19  # of PRIST's questions, measured on its public test file
@@ -56,6 +57,13 @@ _LIFELESS = re.compile(r"(?<!\{)\b(?:it|its|thing|object)\b", re.IGNORECASE)
 _SINGULAR = re.compile(r"(?<!\{)\b(?:is|does|has|it|its|this|one)\b", re.IGNORECASE)
 
 
+def without_counts(forms: Forms, things: Sequence[Thing]) -> Forms:
+    """The forms that may be asked about these things: not how many, where there may be more than are outlined."""
+    if not any(thing.others for thing in things):
+        return forms
+    return tuple(form for form in forms if "how many" not in form.lower())
+
+
 def relation_words(view: View, relation: Relation, *things: Thing) -> Forms:
     """How to say that a thing is left of, right of, above or below another, as people of the picture would.
 
@@ -74,6 +82,8 @@ def plain_name(thing: Thing) -> str:
 def inventory(things: Sequence[Thing], *, definite: bool = False) -> str:
     """What there is, in one list: "two red mugs and a green bottle"; long lists name classes only.
 
+    Where there may be more of a class than is outlined, it has no number: "mugs".
+
     Args:
         things: at least one.
         definite: "the two red mugs and the green bottle" instead.
@@ -81,22 +91,29 @@ def inventory(things: Sequence[Thing], *, definite: bool = False) -> str:
     counts = Counter(plain_name(thing) for thing in things)
     if len(counts) > _LONGEST_LIST:
         counts = Counter(thing.category for thing in things)
-    items = [_item(name, count, definite) for name, count in counts.most_common()]
+    open_ended = {name for thing in things if thing.others for name in (thing.category, plain_name(thing))}
+    items = [_item(name, count, definite, name in open_ended) for name, count in counts.most_common()]
     if len(items) > _LONGEST_LIST:
-        more = len(items) - _LONGEST_LIST + 1
-        items = [*items[: _LONGEST_LIST - 1], f"{number(more)} other {'things' if more > 1 else 'thing'}"]
+        items = [*items[: _LONGEST_LIST - 1], "other things"]
     return listed(items)
 
 
-def _item(name: str, count: int, definite: bool) -> str:
-    if not definite:
-        return counted(name, count)
-    return f"the {name}" if count == 1 else f"the {counted(name, count)}"
+def _item(name: str, count: int, definite: bool, is_open_ended: bool) -> str:
+    if definite and count == 1:
+        return f"the {name}"
+    words = plural(name) if is_open_ended and count > 1 else counted(name, count)
+    return f"the {words}" if definite else words
 
 
 def group(things: Sequence[Thing]) -> str:
-    """What several things are called together: "the two mugs", "the three lights", "the two things"."""
-    return f"the {number(len(things))} {several(_common_noun([thing.category for thing in things]))}"
+    """What several things are called together: "the two mugs", "the three lights", "the two things".
+
+    Where there may be more than are outlined: "the mugs".
+    """
+    noun = _common_noun([thing.category for thing in things])
+    if any(thing.others for thing in things):
+        return f"the {plural(noun)}"
+    return f"the {number(len(things))} {several(noun)}"
 
 
 def _common_noun(categories: Sequence[str]) -> str:

@@ -28,19 +28,22 @@ from miras.generate.config import GenerateConfig
 from miras.generate.dialogues import prist_dialogues
 from miras.generate.elements import PictureElements, list_elements
 from miras.generate.mrseg import mrseg_dialogues
+from miras.generate.names import spoken
 from miras.generate.polish import UnpolishedTurn, polish
 from miras.generate.queries import one_turn_dialogues
 from miras.generate.tree import ReasoningTree
-from miras.generate.view import spoken, view_of
+from miras.generate.view import view_of
+from miras.generate.written.use import MODEL_FILE, ModelUse, kept_when_stopped, model_use
 from miras.generate.written.writing import write_dialogues
-from miras.llm.asking import LanguageModel, open_model
+from miras.llm.asking import CountingModel, LanguageModel, open_model
 from miras.llm.config import read_service
 from miras.paths import Paths
 from miras.progress import progress
 
 log = logging.getLogger(__name__)
 
-ANSWERS = "answers"  # of the language model, in work/generate: an answered call is never paid twice
+STORE = "store"  # of the model's answers, in work/generate: kept whatever settings and inputs; none is paid twice
+STOPPED = "stopped"  # what came to nothing until an error ended the run, in the stage's work folder
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def write_about(
     config: GenerateConfig,
     *,
     parts: Mapping[str, frozenset[str]] | None = None,
+    is_exhaustive: bool = True,
 ) -> Generated:
     """All dialogues about one picture.
 
@@ -69,8 +73,9 @@ def write_about(
         config: how many, how long, which seed.
         parts: class -> names of parts that the data set has on it, as `part_names` finds them, for questions about
             parts that are not there; None asks none.
+        is_exhaustive: as `Picture.is_exhaustive`.
     """
-    view = view_of(regions)
+    view = view_of(regions, is_exhaustive=is_exhaustive)
     dialogues, tree = prist_dialogues(view, image_id, config, random.Random(f"{config.seed}/prist/{image_id}"))
     dice = random.Random(f"{config.seed}/queries/{image_id}")
     queries = one_turn_dialogues(view, image_id, config.queries_per_picture, classes, dice)
@@ -102,15 +107,18 @@ def run(*, paths: Paths, work: Path, generate: GenerateConfig) -> None:
 
     Raises:
         DataError: there is no dialogue, or the tables of pictures and regions do not belong together.
-        MirasError: the language model cannot be asked, or the budget is spent; what it answered is kept.
+        MirasError: the language model cannot be asked, or the budget is spent; what it answered is kept, and what came
+            to nothing lies in the work folder.
     """
     counts: Counter[str] = Counter()
-    # Answers are kept over runs and settings, beside the stage's state.
-    model = open_model(generate.model, read_service(), cache=work.parent / ANSWERS) if generate.model else None
-    with finished_folder(Path(paths.generate)) as aside:
+    model = open_model(generate.model, read_service(), cache=work.with_name(STORE)) if generate.model else None
+    with ExitStack() as folders:
+        aside = folders.enter_context(finished_folder(Path(paths.generate)))
+        if model:
+            folders.enter_context(kept_when_stopped(aside, work / STOPPED, lambda: _use(model, generate)))
         if model and generate.teacher == "model":
             _ask_model(model, aside, paths, generate)
-        written = _write_from_regions(aside, paths, generate, counts)
+        written = dialogues_from_regions(aside, paths, generate, counts)
         if model and generate.polish:
             written = _polished(written, model, aside, counts)
         with (aside / paths.generated_dialogues.name).open("a", encoding="utf-8") as table:
@@ -118,7 +126,7 @@ def run(*, paths: Paths, work: Path, generate: GenerateConfig) -> None:
                 table.write(_lines([dialogue]))
                 counts[dialogue.kind] += 1
         if model:
-            write_json(aside / "model.json", model.counts().model_dump())
+            write_json(aside / MODEL_FILE, _use(model, generate).model_dump())
             log.info("asked %s", model.counts())
         if not (aside / paths.generated_dialogues.name).stat().st_size:
             raise DataError(
@@ -149,6 +157,12 @@ def pictures_with_regions(paths: Paths) -> Iterator[tuple[Picture, tuple[Region,
         )
 
 
+def _use(model: CountingModel, generate: GenerateConfig) -> ModelUse:
+    """Content of `model.json`."""
+    assert generate.model is not None
+    return model_use(generate.model.model, model.counts())
+
+
 def _ask_model(model: LanguageModel, aside: Path, paths: Paths, generate: GenerateConfig) -> None:
     """PRIST dialogues by a language model."""
     assert generate.model is not None
@@ -162,10 +176,17 @@ def _ask_model(model: LanguageModel, aside: Path, paths: Paths, generate: Genera
     log.info("written %s", found)
 
 
-def _write_from_regions(
+def dialogues_from_regions(
     aside: Path, paths: Paths, generate: GenerateConfig, counts: Counter[str]
 ) -> Iterator[Dialogue]:
-    """What the annotated teacher writes; with a model as teacher all but the PRIST dialogues."""
+    """What the annotated teacher writes, picture by picture; with a model as teacher all but the PRIST dialogues.
+
+    Args:
+        aside: folder into which it writes elements.jsonl and trees.jsonl as it goes.
+        paths: of the tables of pictures and regions.
+        generate: how many dialogues, which seed.
+        counts: grows by the pictures about which nothing is said.
+    """
     classes: dict[str, set[str]] = defaultdict(set)  # by source: what one annotates, another may leave out
     parts: dict[str, dict[str, frozenset[str]]] = defaultdict(dict)
     for picture, regions in pictures_with_regions(paths):
@@ -189,6 +210,7 @@ def _write_from_regions(
                 tuple(sorted(set(known) - {""})),
                 config,
                 parts=parts[picture.source] if picture.is_exhaustive else {},
+                is_exhaustive=picture.is_exhaustive,
             )
             for table, record in zip(tables, (written.elements, written.tree), strict=False):
                 table.write(_lines([record]))
@@ -207,6 +229,7 @@ def _polished(
             table.write(_lines([turn]))
 
         yield from polish(dialogues, model=model, counts=found, tell=tell)
+    write_json(aside / "polished.json", dict(sorted(found.items())))
     counts.update({f"polish, {name}": count for name, count in found.items()})
 
 

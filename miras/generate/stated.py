@@ -72,7 +72,11 @@ def attribute_turns(facts: Facts, words: Words, dice: random.Random) -> list[tup
 
     At most `MAX_ATTRIBUTES`, of different things.
     """
-    things = [thing for thing in facts.targets.values() if thing.whole is None and is_one_of_a_count(thing)]
+    things = [
+        thing
+        for thing in facts.targets.values()
+        if thing.whole is None and is_one_of_a_count(thing) and facts.view.are_all_outlined(thing.category)
+    ]
     written: list[tuple[Turn, ...]] = []
     for thing in dice.sample(things, len(things)):
         phrases = [*_by_attribute(facts, thing, words), *_by_definition(facts, thing, words)]

@@ -14,7 +14,7 @@ from typing import cast
 from miras.dialogue.records import Frozen
 from miras.generate.clues import Clue, narrow
 from miras.generate.knowledge import uses_of
-from miras.generate.phrases import EXTREME_WORDS
+from miras.generate.phrases import EXTREME_WORDS, tells_relation
 from miras.generate.view import RELATIONS, Extreme, Thing, View
 
 MAX_CHILDREN = 3
@@ -214,7 +214,11 @@ def _telling_clues(view: View, node: Node, goal: Thing, dice: random.Random) -> 
     if goal.whole is None and goal.text and sum(thing.text == goal.text for thing in node.things) == 1:
         clues.append(Clue("text", goal.text))
     if goal.whole is None:
-        anchors = [thing for thing in view.objects if thing.phrase and thing not in node.things]
+        anchors = [
+            thing
+            for thing in view.objects
+            if thing.phrase and thing not in node.things and not tells_relation(thing.phrase)
+        ]
         for anchor in dice.sample(anchors, min(2, len(anchors))):
             clues += [Clue("relation", relation, anchor.region_id) for relation in RELATIONS]
     dice.shuffle(clues)

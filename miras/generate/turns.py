@@ -14,11 +14,12 @@ from miras.dialogue.records import TARGET_SLOT, Turn
 from miras.generate import wording_mrseg as forms
 from miras.generate.facts import Facts, are_single_objects, is_one_of_a_count, is_single_part
 from miras.generate.language import is_plural, is_uncounted, listed, number, ordinal, plural
-from miras.generate.phrases import may_have_colour, tells_place
+from miras.generate.names import is_person, names_a_side
+from miras.generate.phrases import may_have_colour, tells_place, tells_relation
 from miras.generate.predicates import Predicate
 from miras.generate.relations import SpatialRelation, clearly, none_stands, relation_between
-from miras.generate.speech import plain_name, say
-from miras.generate.view import RELATIONS, Thing, has_own_side, names_a_side
+from miras.generate.speech import agreeing, plain_name, say
+from miras.generate.view import RELATIONS, Thing, has_own_side
 from miras.generate.wording import Forms
 from miras.generate.wording_mrseg import Words
 from miras.generate.wording_queries import (
@@ -42,6 +43,7 @@ _TRIES = 4  # per turn, before a dialogue ends
 
 
 _PRONOUNS = frozenset({"it", "them"})
+_THINGS = {"object": "object", "thing": "thing"}
 _PARTICLE = re.compile(r"\b([Pp]ick|[Pp]oint|[Cc]ut|[Cc]olour) (out|in) (?:it|them)\b")
 
 
@@ -77,7 +79,7 @@ class _Reference:
     text: str
     """ "the red mug", "it", "the object from your second answer"."""
     its: str
-    """ "its" or "their" where the text is a pronoun, else ""."""
+    """ "its", "their" or "this person's" where the text is a pronoun, else ""."""
 
 
 class DialogueWriter:
@@ -118,7 +120,7 @@ class DialogueWriter:
             self._add(self.ask_for(first))
         else:
             either = self._dice.choice(self._words.either).format(nouns=plural(first.category))
-            question = self._ask(either, is_many=False, requests=self._words.commands)
+            question = self._ask(either, noun=first.category, requests=self._words.commands)
             self._add(make_turn(question, self._answer([first]), targets=[first]))
         other = self._other()
         assert other is not None
@@ -136,23 +138,23 @@ class DialogueWriter:
         """
         self._add(self.ask_for(subject))
         reference = self._refer()
-        is_many, is_many_others = is_plural(subject.category), is_plural(other.category)
+        is_many = is_plural(subject.category)
         clause = predicate.clause(is_many=is_many)
         if is_open and self._dice.random() < _OPEN_SHARE:
-            slots = {"reference": reference.text, "clause": clause, "them": "them" if is_many_others else "it"}
+            slots = {"reference": reference.text, "clause": clause, "them": forms.pronouns(other.category)["them"]}
             asks = predicate.asks(reference.text, is_many=is_many)
             question = say(self._dice, self._words.interactional_open, asks=asks, **slots)
         else:
             form = self._dice.choice(self._words.interactional)
             what = form.format(noun=other.category, reference=reference.text, clause=clause)
-            question = self._ask(what, is_many=is_many_others)
+            question = self._ask(what, noun=other.category)
         self._add(make_turn(question, self._answer([other]), targets=[other], refers_to=(0,)))
         return tuple(self._turns)
 
     def ask_for(self, thing: Thing, noun_phrase: str = "") -> Turn:
         """A direct question for one thing, by its phrase or by another noun phrase (with its article)."""
         what = noun_phrase or forms.DIRECT.format(noun=thing.phrase)
-        return make_turn(self._ask(what, is_many=is_plural(thing.category)), self._answer([thing]), targets=[thing])
+        return make_turn(self._ask(what, noun=thing.category), self._answer([thing]), targets=[thing])
 
     def _has_reference(self) -> bool:
         return any(turn.refers_to for turn in self._turns)
@@ -177,11 +179,12 @@ class DialogueWriter:
             return self._dice.choices(makers, (45, 35, 10, 10))[0]
         return self._dice.choices((self._direct, self._every, self._absent), (70, 15, 15))[0]
 
-    def _ask(self, what: str, *, is_many: bool, requests: Forms = (), link: str = "") -> str:
+    def _ask(self, what: str, *, noun: str, requests: Forms = (), link: str = "") -> str:
+        """A request for `what`, which is one or several of the class `noun`."""
         if self._turns and not link and self._dice.random() < _LINK_SHARE:
             link = self._dice.choice(self._words.links)
         request = self._dice.choice(requests or self._words.requests)
-        question = request.format(what=what, them="them" if is_many else "it", is_are="are" if is_many else "is")
+        question = request.format(what=what, is_are="are" if is_plural(noun) else "is", **forms.pronouns(noun))
         if what in _PRONOUNS:
             question = _PARTICLE.sub(rf"\1 {what} \2", question)  # "pick it out", not "pick out it"
         if link and not question.startswith("I "):
@@ -231,14 +234,14 @@ class DialogueWriter:
     def _ask_for_all(self, noun: str) -> str:
         form = forms.ALL_UNCOUNTED if is_uncounted(noun) else self._dice.choice(self._words.every)
         what = form.format(noun=noun, nouns=plural(noun))
-        return self._ask(what, is_many=True, requests=self._words.commands)
+        return self._ask(what, noun=plural(noun), requests=self._words.commands)
 
     def _absent(self) -> Turn | None:
         if not self._facts.absent:
             return None
         noun = self._dice.choice(self._dice.choice(self._facts.absent))
         if self._dice.random() < 0.5 or is_single_part(self._view, noun):
-            question = self._ask(forms.DIRECT.format(noun=noun), is_many=is_plural(noun))
+            question = self._ask(forms.DIRECT.format(noun=noun), noun=noun)
         else:
             question = self._ask_for_all(noun)
         is_are = "are" if is_plural(noun) else "is"
@@ -251,14 +254,15 @@ class DialogueWriter:
         turns = turns or list(self._shown)
         turn = turns[-1] if self._dice.random() < _LATEST_SHARE else self._dice.choice(turns)
         thing = self._shown[turn]
-        if self._dice.random() < _NAMED_SHARE:
+        if self._dice.random() < _NAMED_SHARE and not tells_relation(thing.phrase):
             return _Reference(turn, thing, f"the {thing.phrase}", "")
         if turn < len(self._turns) - 1 or self._dice.random() < 0.3:
-            text = self._dice.choice(self._words.earlier).format(ordinal=ordinal(turn + 1))
+            are_people = is_person(thing.class_name or thing.category)
+            slots = dict.fromkeys(("object", "thing"), thing.category) if are_people else _THINGS
+            text = self._dice.choice(self._words.earlier).format(ordinal=ordinal(turn + 1), **slots)
             return _Reference(turn, thing, text, "")
-        form, is_many = self._dice.choice(self._words.latest), is_plural(thing.category)
-        its = ("their" if is_many else "its") if form == forms.IT else ""
-        return _Reference(turn, thing, form.format_map(forms.PRONOUNS[is_many]), its)
+        form, words = self._dice.choice(self._words.latest), forms.pronouns(thing.category)
+        return _Reference(turn, thing, form.format_map(words), words["its"] if form == forms.IT else "")
 
     def _positional(self) -> Turn | None:
         reference = self._refer()
@@ -282,7 +286,9 @@ class DialogueWriter:
     def _nouns(self, target: Thing) -> Iterator[tuple[str, Sequence[Thing]]]:
         """What to call it, and what else is called so."""
         same_class = self._view.called(target.category)
-        has_objects = not any(thing.is_class or is_uncounted(thing.category) for thing in self._view.objects)
+        has_objects = self._view.shows_nothing_else and not any(
+            thing.is_class or is_uncounted(thing.category) for thing in self._view.objects
+        )
         if self._dice.random() < _ANY_OBJECT_SHARE and has_objects and not is_plural(target.category):
             yield "object", self._view.objects
         if target.colour and self._dice.random() < _COLOUR_SHARE:
@@ -291,14 +297,13 @@ class DialogueWriter:
 
     def _related(self, noun: str, relation: SpatialRelation, reference: _Reference) -> str:
         """A question for a thing of this name that stands in the relation to an earlier target."""
-        is_many = is_plural(noun)
         what = self._dice.choice(self._words.relational).format(
             noun=noun,
             relation=self._relation_words(relation, noun, reference.thing),
             reference=reference.text,
-            is_are="are" if is_many else "is",
+            is_are="are" if is_plural(noun) else "is",
         )
-        return self._ask(what, is_many=is_many)
+        return self._ask(what, noun=noun)
 
     def _relation_words(self, relation: SpatialRelation, noun: str, anchor: Thing) -> str:
         sided = self._view.own_sides or names_a_side(noun) or has_own_side(anchor)
@@ -310,6 +315,8 @@ class DialogueWriter:
         if noun == reference.thing.category and tells_place(reference.thing.phrase):
             return None  # nobody looks for a mug left of the leftmost mug
         things = [thing for thing in self._view.called(noun) if thing is not reference.thing]
+        if not self._view.are_all_outlined(noun):
+            return None
         if not things or not none_stands(self._view, things, relation, reference.thing):
             return None
         answer = say(
@@ -345,25 +352,25 @@ class DialogueWriter:
     def _ask_for_part(self, noun: str, reference: _Reference) -> str:
         form = forms.ITS_PART if reference.its else self._dice.choice(self._words.hierarchical)
         what = form.format(part=noun, reference=reference.text, its=reference.its)
-        return self._ask(what, is_many=is_plural(noun))
+        return self._ask(what, noun=noun)
 
     def _other(self) -> Turn | None:
         turn, thing = self._dice.choice(list(self._shown.items()))
         others = [other for other in self._facts.pair_of(thing) if other is not thing]
         if not self._new(others):
             return None
-        question = say(self._dice, self._words.other, noun=self._class_or_one(turn))
+        question = say(self._dice, agreeing(self._words.other, thing.category), noun=self._class_or_one(turn))
         return make_turn(question, self._answer(others), targets=others, refers_to=(turn,))
 
     def _same(self) -> Turn | None:
         reference = self._refer()
         thing = reference.thing
         if reference.turn == len(self._turns) - 1 and are_single_objects([thing]) and self._dice.random() < 0.5:
-            question = say(self._dice, self._words.same, noun=self._class_or_one(reference.turn))
+            forms_of_same = agreeing(self._words.same, thing.category)
+            question = say(self._dice, forms_of_same, noun=self._class_or_one(reference.turn))
         else:
             link = self._dice.choice(self._words.again)
-            is_many = is_plural(thing.category)
-            question = self._ask(reference.text, is_many=is_many, requests=self._words.commands, link=link)
+            question = self._ask(reference.text, noun=thing.category, requests=self._words.commands, link=link)
         return make_turn(question, self._answer([thing]), targets=[thing], refers_to=(reference.turn,))
 
     def _class_or_one(self, turn: int) -> str:

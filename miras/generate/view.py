@@ -6,19 +6,18 @@ asked that rests on a None. Positions are the picture's own: left is the viewer'
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 
 from miras.dialogue.masks import CANVAS_PX
 from miras.dialogue.records import Region, Rle
 from miras.generate.language import comes_in_several, is_one_of_its_kind, is_plural, is_uncounted, plural
+from miras.generate.names import may_be_called, names_a_side, spoken
+from miras.generate.pieces import num_pieces
 
 Direction = Literal["left", "right", "top", "bottom"]
 Extreme = Literal["left", "right", "top", "bottom", "large", "small"]
@@ -30,9 +29,7 @@ CLEAR_SHIFT = 0.06  # of the picture's side: a smaller lead of one centre over a
 CLEAR_RATIO = 1.35  # of two areas: below, "larger" is a matter of opinion (assumed)
 INSIDE_SHARE = 0.9  # of a mask that lies in another one, to be taken for a part of it
 PART_AREA_SHARE = 0.5  # a part is at most this much of its whole
-PIECE_GRID = 96  # cells along the longer side of a mask that is cut into pieces (assumed)
-PIXELS_PER_CELL = 4  # more are passed over
-PIECE_SHARE = 0.05  # of the largest piece: below, a piece does not count (assumed)
+OTHERS = "others"  # attribute of a region whose class has, or may have, objects that are not outlined: yes, maybe
 LEAST_TARGET_CANVAS_PX = 304  # smallest mask of PRIST on its 1024 px canvas (section 3)
 
 
@@ -50,6 +47,7 @@ class Thing:
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 in pixels, ends exclusive."""
     area_px: int
+    mask: Rle | None = None
     class_name: str = ""
     """The source's class as words; `category` is its plural where one mask covers several ("cars")."""
     is_class: bool = False
@@ -60,6 +58,10 @@ class Thing:
     """What the source states besides colour and text: {"material": "wood"}; no bookkeeping."""
     definition: str = ""
     """Of its class, where the source has one."""
+    synonyms: frozenset[str] = frozenset()
+    """Other names of its class."""
+    others: str = ""
+    """Whether the picture shows others of its class that are not outlined: "" (no), maybe, yes."""
     relations: tuple[tuple[str, str], ...] = ()
     """(predicate, region id of the other one), as the source states them."""
     whole: Thing | None = None
@@ -89,6 +91,8 @@ class View:
     own_sides: bool = False
     """Whether objects have sides of their own ("front left light": the car's left): then left and right of the
     picture are always said to be the picture's."""
+    is_exhaustive: bool = True
+    """Whether there is nothing here of a class of the source that has no region here."""
     _called: dict[str, tuple[Thing, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def called(self, noun: str) -> tuple[Thing, ...]:
@@ -97,60 +101,37 @@ class View:
             self._called[noun] = tuple(thing for thing in self.things if may_be_called(thing.category, noun))
         return self._called[noun]
 
+    @property
+    def wholes(self) -> tuple[Thing, ...]:
+        """All things that the source does not call parts; `objects` leaves out those that lie within another one."""
+        return tuple(thing for thing in self.things if thing.whole is None or thing.inferred)
+
+    def are_all_outlined(self, noun: str) -> bool:
+        """Whether no object that this class name may be said of is without a region."""
+        return not any(thing.others for thing in self.called(noun))
+
+    @property
+    def shows_nothing_else(self) -> bool:
+        """Whether the picture holds nothing but its regions, so that classes can be compared and things counted.
+
+        No source states it. It is taken for true where every object has a stated colour, as in rendered scenes: who
+        annotates photographs leaves out the wall and the floor, and states no colours (assumed).
+        """
+        return self.is_exhaustive and all(thing.colour for thing in self.objects)
+
     def is_target(self, thing: Thing) -> bool:
         """Whether a thing may be asked for: it has a phrase, and its mask is not too small."""
         side_canvas = max(self.width, self.height) / CANVAS_PX
         return bool(thing.phrase) and thing.area_px >= LEAST_TARGET_CANVAS_PX * side_canvas**2
 
 
-def spoken(category: str) -> str:
-    """A class name as words: "front_left_light" -> "front left light", "SignSymbol" -> "sign"."""
-    if category not in _SPOKEN:
-        words = _WORD_BORDER.sub(" ", category.replace("_", " ")).split()
-        name = " ".join(word if word in _ACRONYMS else word.lower() for word in words)
-        name = _KIND_OF.sub(r"\g<kind> \g<thing>", _CATCH_ALL.sub("", name))
-        _SPOKEN[category] = _BETTER_NAMES.get(name, name)
-    return _SPOKEN[category]
+def view_of(regions: Iterable[Region], *, is_exhaustive: bool = True) -> View:
+    """The things of one picture's regions; regions without a mask or with an empty one are not seen.
 
-
-_SPOKEN: dict[str, str] = {}  # as many as there are class names
-_WORD_BORDER = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
-_CATCH_ALL = re.compile(r"(?:-(?:other|merged|stuff))+$")  # COCO's "sky-other-merged"
-_KIND_OF = re.compile(r"^(?P<thing>wall|floor|ceiling|window)-(?P<kind>[a-z]+)$")  # COCO's "wall-brick"
-_ACRONYMS = frozenset({"TV", "CD", "DVD", "PC", "LED", "ATM", "USB"})
-_BETTER_NAMES = {
-    "sign symbol": "sign",
-    "front glass": "windscreen",
-    "back glass": "rear window",
-    "jean": "jeans",
-    "trouser": "trousers",
-    "short pants": "shorts",
-    "sunglass": "sunglasses",
-    "tv monitor": "TV monitor",
-}  # names of public data sets that nobody says
-_PEOPLE_LIST = "person man woman boy girl child kid baby lady guy pedestrian bicyclist cyclist rider skier player"
-_PEOPLE = frozenset(_PEOPLE_LIST.split())
-_NAMES_SOMETHING_ELSE = frozenset({"hot dog", "sea horse", "fire engine"})  # the last word is not what it is
-
-
-def is_person(category: str) -> bool:
-    """Whether a class is one of people, of whom one does not say "it"."""
-    return category in _PEOPLE
-
-
-def may_be_called(category: str, noun: str) -> bool:
-    """Whether people may call a thing of this class so: a teddy bear "bear", a group of cars "car", a man "person"."""
-    if category == noun:
-        return True
-    if "person" in (category, noun) and category in _PEOPLE and noun in _PEOPLE:
-        return True
-    if category.startswith("group of "):
-        return category == f"group of {plural(noun)}"
-    return category.endswith(f" {noun}") and category not in _NAMES_SOMETHING_ELSE
-
-
-def view_of(regions: Iterable[Region]) -> View:
-    """The things of one picture's regions; regions without a mask or with an empty one are not seen."""
+    Args:
+        regions: all of the picture's.
+        is_exhaustive: as `Picture.is_exhaustive`.
+    """
     masked = [region for region in regions if region.mask is not None]
     if not masked:
         return View(0, 0, (), ())
@@ -173,7 +154,8 @@ def view_of(regions: Iterable[Region]) -> View:
     picture_height, picture_width = masked[0].mask.size
     found = tuple(things.values())
     objects = tuple(thing for thing in found if thing.whole is None)
-    return View(picture_width, picture_height, found, objects, any(has_own_side(thing) for thing in objects))
+    own_sides = any(has_own_side(thing) for thing in objects)
+    return View(picture_width, picture_height, found, objects, own_sides, is_exhaustive)
 
 
 def _thing(region: Region, phrase: str, box: tuple[float, float, float, float], area_px: int) -> Thing:
@@ -189,18 +171,21 @@ def _thing(region: Region, phrase: str, box: tuple[float, float, float, float], 
         phrase=phrase,
         box=box,
         area_px=area_px,
+        mask=region.mask,
         class_name=class_name,
         is_class=is_class or category != class_name,
         is_group=stated.get("crowd") == "yes",
         attributes={key: value for key, value in stated.items() if key not in _NOT_ASKED_FOR and value},
         definition=stated.get("definition", ""),
+        synonyms=frozenset(filter(None, stated.get("synonyms", "").split(", "))),
+        others=stated.get(OTHERS, ""),
         relations=tuple((relation.predicate, relation.object_id) for relation in region.relations),
     )
 
 
 _NOT_ASKED_FOR_LIST = """
     colour text synonyms definition sense crowd dataset annotation kind occluded cropped truncated difficult pose
-    object part area license source described_as
+    object part area license source described_as others
 """
 _NOT_ASKED_FOR = frozenset(
     _NOT_ASKED_FOR_LIST.split()
@@ -210,23 +195,7 @@ _NOT_ASKED_FOR = frozenset(
 def _plural_of_pieces(class_name: str, region: Region) -> str:
     """The class name, in the plural where the mask has several pieces that are far from each other."""
     counted = not (is_plural(class_name) or is_uncounted(class_name) or is_one_of_its_kind(class_name))
-    return plural(class_name) if counted and region.mask is not None and _num_pieces(region.mask) > 1 else class_name
-
-
-def _num_pieces(rle: Rle) -> int:
-    """Pieces of a mask on a coarse grid, which closes gaps of less than a cell; tiny ones left out."""
-    mask = coco_mask.decode(_coco(rle))
-    stride = max(1, max(mask.shape) // (PIXELS_PER_CELL * PIECE_GRID))
-    mask = mask[::stride, ::stride]
-    cell = max(1, max(mask.shape) // PIECE_GRID)
-    by_rows = np.maximum.reduceat(mask, range(0, mask.shape[0], cell), axis=0)
-    coarse = np.maximum.reduceat(by_rows, range(0, mask.shape[1], cell), axis=1)
-    pieces, _ = ndimage.label(coarse, structure=_EIGHT_NEIGHBOURS)
-    num_cells = np.bincount(pieces.ravel())[1:]
-    return int((num_cells >= PIECE_SHARE * num_cells.max()).sum()) if len(num_cells) else 1
-
-
-_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+    return plural(class_name) if counted and region.mask is not None and num_pieces(region.mask) > 1 else class_name
 
 
 def has_own_side(thing: Thing) -> bool:
@@ -234,22 +203,18 @@ def has_own_side(thing: Thing) -> bool:
     return names_a_side(thing.category)
 
 
-def names_a_side(words: str) -> bool:
-    """Whether a left or right is among the words."""
-    return not _OWN_SIDES.isdisjoint(words.split())
-
-
-_OWN_SIDES = frozenset({"left", "right"})
-
-
 def _identifying_phrases(regions: Sequence[Region]) -> dict[str, str]:
-    """Region id -> phrase, where no other region has that phrase or may be called so by its class."""
+    """Region id -> phrase, where nothing else has that phrase or may be called so by its class.
+
+    Nothing identifies a thing, or a part of it, beside others of its class that are not outlined.
+    """
     phrases = Counter(spoken(region.phrase) for region in regions)
     classes = Counter(spoken(region.category) for region in regions)
+    doubtful = {region.region_id for region in regions if region.attributes.get(OTHERS) == "yes"}
     found = {}
     for region in regions:
         phrase, own = spoken(region.phrase), spoken(region.category)
-        if phrases[phrase] > 1:
+        if phrases[phrase] > 1 or not doubtful.isdisjoint((region.region_id, region.parent_id)):
             continue
         if phrase == own:
             is_shared = classes[own] > 1 or any(may_be_called(name, own) for name in classes if name != own)

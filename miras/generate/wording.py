@@ -32,8 +32,8 @@ OVERVIEW_COUNT_ANSWERS: Forms = (
 OVERVIEW_ANSWERS: Forms = (
     "The picture shows {inventory}.",
     "I can see {inventory}.",
-    "It contains {inventory}.",
-    "In it I see {inventory}.",
+    "It shows {inventory}.",
+    "Here I see {inventory}.",
     "You can see {inventory}.",
 )
 
@@ -154,8 +154,8 @@ WHICH_EXTREME: Forms = (
     "Out of {group}, which one {extreme}?",
 )
 EXTREME_OF_TWO: dict[Extreme, Forms] = {
-    "left": ("is further left in the picture", "stands more to the left in the picture"),
-    "right": ("is further right in the picture", "stands more to the right in the picture"),
+    "left": ("is further left in the picture", "is more to the left in the picture"),
+    "right": ("is further right in the picture", "is more to the right in the picture"),
     "top": ("is higher up in the picture", "is nearer to the upper edge"),
     "bottom": ("is lower down in the picture", "is nearer to the lower edge"),
     "large": ("looks larger", "takes up more of the picture", "is the bigger one"),
@@ -223,7 +223,7 @@ PART_BY_USE_ANSWERS: Forms = (
 )
 PART_BY_NAME: Forms = (
     "Does it have {part_a}?",
-    "Can you see {part_a} on this {noun}?",
+    "Can you see the {part} of this {noun}?",
     "Where on the {noun} {is_are} the {part}?",
     "Can you find the {part} of this {noun}?",
     "Where {is_are} the {part} of this {noun}?",
@@ -233,7 +233,7 @@ PART_BY_NAME_ANSWERS: Forms = (
     "The {name} {is_are} {side} of it.",
     "I see the {name}, {side} of the {noun}.",
     "There you can see the {name}, {place}.",
-    "You find the {name} {side} of the {noun}.",
+    "The {name} {is_are} {place}.",
 )
 PARTS_SEVERAL: Forms = (
     "How many {nouns} does it have?",

@@ -29,6 +29,44 @@ INSIDE_SEVERAL: Forms = (
     "Can you see any {nouns} on the {whole}?",
 )
 
+INSIDE_PERSON_BY_NAME: Forms = (
+    "Does this {noun} have {part_a}?",
+    "Do you see {part_a} with this {noun}?",
+    "Looking at the {noun}, do you see {part_a}?",
+)
+INSIDE_PERSON_SEVERAL: Forms = (
+    "How many {nouns} does this {whole} have?",
+    "Can you see the {nouns} of this {whole}?",
+)
+
+# --- what people can do
+WHO_ONE: Forms = (
+    "Who in this picture {clause}?",
+    "Do you see anybody here who {clause}?",
+    "Is there anybody in this picture who {clause}?",
+    "Looking around the scene, who {clause}?",
+)
+WHO_SEVERAL: Forms = (
+    "Who are those in this picture who {clause}?",
+    "How many people in this picture {clause}?",
+    "Do you see anybody here who {clause}?",
+    "I am looking for all those who {clause}; which are they?",
+)
+
+# --- several of a kind that are left of more of them
+SOME_LEFT_ANSWERS: Forms = (
+    "That leaves {count} of them.",
+    "It holds for {count} of them.",
+    "I would say {count} of them.",
+)
+
+# --- several things of a class of which there may be more than are outlined
+OPEN_ENDED_ANSWERS: Forms = (
+    "I can see several of them.",
+    "There are several here.",
+    "Several can be seen in this picture.",
+)
+
 # --- several things of a class that the question names
 NOUN_SEVERAL_ANSWERS: Forms = (
     "I find {inventory}.",

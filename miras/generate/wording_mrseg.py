@@ -13,7 +13,8 @@ from typing import Literal, cast, get_args
 
 from miras.generate import wording
 from miras.generate.config import Wording
-from miras.generate.language import sentence
+from miras.generate.language import is_plural, sentence
+from miras.generate.names import is_person
 from miras.generate.relations import SpatialRelation
 from miras.generate.wording import Forms
 
@@ -21,6 +22,9 @@ QueryType = Literal[
     "direct", "relational", "hierarchical", "interactional", "attribute", "semantic", "contrastive", "same"
 ]
 QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
+
+
+Pronouns = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Words:
     latest: Forms
     """What the latest mask shows, without naming it: {them}, {that_one} and {this_one} agree with it."""
     earlier: Forms
-    """What the answer {ordinal} showed, without naming it."""
+    """What the answer {ordinal} showed, without naming it: {object} and {thing} are people's class."""
     other: Forms
     """The other one of two: {noun} is the class or "one"."""
     same: Forms
@@ -101,10 +105,16 @@ DIRECT = "the {noun}"
 IT = "{them}"
 ITS_PART = "{its} {part}"
 ALL_UNCOUNTED = "all the {noun}"  # "all grasses" would be something else
-PRONOUNS = {
-    False: {"them": "it", "that_one": "that one", "this_one": "this one"},
-    True: {"them": "them", "that_one": "those", "this_one": "these"},
-}  # by whether what they stand for is plural
+ONE: Pronouns = {"them": "it", "that_one": "that one", "this_one": "this one", "its": "its"}
+SEVERAL: Pronouns = {"them": "them", "that_one": "those", "this_one": "these", "its": "their"}
+
+
+def pronouns(noun: str) -> Pronouns:
+    """What stands for a noun: of people one does not say "it"."""
+    if is_person(noun):
+        return {"them": f"this {noun}", "that_one": f"that {noun}", "this_one": f"this {noun}", "its": f"this {noun}'s"}
+    return SEVERAL if is_plural(noun) else ONE
+
 
 _TRAIN_COMMANDS = _commands(
     (
@@ -217,7 +227,7 @@ WORDS: dict[Wording, Words] = {
             "colour": ("that is {value}", "in {value}"),
             "text": ('that says "{value}"', 'with the text "{value}"'),
         },
-        defined=('what a dictionary calls "{definition}"', 'the thing that is described as "{definition}"'),
+        defined=('what a dictionary describes as "{definition}"', 'the thing that is described as "{definition}"'),
         every=("all {nouns}", "all the {nouns}", "all {nouns} in the picture"),
         either=("one of the two {nouns}", "any one of the {nouns}", "either of the two {nouns}"),
         again=("Once more,", "Again,", "One more time,"),
@@ -225,8 +235,8 @@ WORDS: dict[Wording, Words] = {
         relations_in_picture=_in_picture(_RELATIONS, "further", "and"),
         latest=(IT, IT, "{that_one}", "what you have just marked"),
         earlier=(
-            "the object from your {ordinal} answer",
-            "the thing in your {ordinal} answer",
+            "the {object} from your {ordinal} answer",
+            "the {thing} in your {ordinal} answer",
             "what you marked in your {ordinal} answer",
         ),
         other=(
@@ -304,7 +314,7 @@ WORDS: dict[Wording, Words] = {
         latest=(IT, IT, "{this_one}", "your latest find"),
         earlier=(
             "the result of your {ordinal} reply",
-            "the item in your {ordinal} response",
+            "the {object} in your {ordinal} response",
             "what your {ordinal} reply showed",
         ),
         other=(
@@ -337,7 +347,7 @@ ANSWERS: Forms = (
     "You can see the {target} here.",
     "The mask covers the {target}.",
     "Found: the {target}.",
-    "Of course, here the {target}.",
+    "Of course: the {target}.",
     "I have segmented the {target}.",
     "Marked in the picture: the {target}.",
     "You mean the {target}.",

@@ -15,7 +15,7 @@ SEMANTIC_QUESTIONS: Forms = (
     "Give me the masks of all {nouns}.",
     "Find and segment each {noun} here.",
     "Could you outline every {noun}?",
-    "Where are {nouns}? Please segment them.",
+    "Where do you see {nouns}? Please segment them.",
     "Mark each {noun} that you can see.",
     "I need a mask for every {noun}.",
 )
@@ -86,7 +86,7 @@ REFERRING_ANSWERS: Forms = (
     "The mask covers the {target}.",
     "That must be the {target}.",
     "Found: the {target}.",
-    "Of course, here the {target}.",
+    "Of course: the {target}.",
     "I have segmented the {target}.",
 )
 VQA_COLOUR: Forms = (
@@ -110,8 +110,8 @@ VQA_EXISTS: Forms = (
     "Do you see {noun_a} anywhere?",
 )
 VQA_EXISTS_YES: Forms = ("Yes, there is.", "Yes, {place}.", "Yes.", "Yes, I can see it {place}.")
-VQA_EXISTS_YES_UNCOUNTED: Forms = ("Yes, I can see that.", "Yes, {place}.", "Yes.", "Yes, mostly {place}.")
-VQA_EXISTS_NO: Forms = ("No, there is none.", "No, I cannot see any.", "No.", "No, there {is_are} no {noun}.")
+VQA_EXISTS_YES_UNCOUNTED: Forms = ("Yes, I can.", "Yes, {place}.", "Yes.", "Yes, mostly {place}.")
+VQA_EXISTS_NO: Forms = ("No, there {is_are} none.", "No, I cannot see any.", "No.", "No, there {is_are} no {noun}.")
 VQA_RELATION: Forms = (
     "Is the {noun} {relation} the {anchor}?",
     "Would you say that the {noun} is {relation} the {anchor}?",
@@ -128,12 +128,12 @@ VQA_TEXT: Forms = (
 )
 VQA_TEXT_ANSWERS: Forms = ('It says "{text}".', '"{text}".', 'The {noun} says "{text}".', 'I can read "{text}".')
 VQA_PLACE: Forms = (
-    "Where in the picture is the {noun}?",
-    "In which area of the picture is the {noun}?",
+    "Where in the picture {is_are} the {noun}?",
+    "In which area of the picture {is_are} the {noun}?",
     "Where can I find the {noun}?",
-    "Can you say where the {noun} is?",
+    "Can you say where the {noun} {is_are}?",
 )
-VQA_PLACE_ANSWERS: Forms = ("It is {place}.", "The {noun} is {place}.", "You can find it {place}.")
+VQA_PLACE_ANSWERS: Forms = ("{it} {is_are} {place}.", "The {noun} {is_are} {place}.", "You can find {them} {place}.")
 VQA_NEAREST: Forms = (
     "What is closest to the {noun}?",
     "Which thing is nearest to the {noun}?",
@@ -165,10 +165,10 @@ CAPTION_QUESTIONS: Forms = (
 )
 CAPTION_ANSWERS: Forms = (
     "The picture shows {inventory}.",
-    "There are {inventory}.",
+    "It shows {inventory}.",
     "{inventory} can be seen.",
     "I see {inventory}.",
-    "In this picture there are {inventory}.",
+    "In this picture you can see {inventory}.",
 )
 CAPTION_DETAILS: Forms = (
     "The {first} is {first_place}, the {last} {last_place}.",

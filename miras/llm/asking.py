@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from miras.llm.batches import BatchDesk
-from miras.llm.cache import AnswerCache
 from miras.llm.config import ModelConfig, ServiceConfig
 from miras.llm.counting import Tally
 from miras.llm.exchange import Exchange, exchange
@@ -67,7 +66,6 @@ class ServedModel:
         self._model = model
         self._config = service
         self._tally = Tally()
-        self._cache = AnswerCache(cache)
         self._loop = _LoopThread()
         self._service = self._loop.run(_made(lambda: Service(model, service, cache=cache, tally=self._tally)))
         self._desk = BatchDesk(self._service)
@@ -86,14 +84,14 @@ class ServedModel:
         self._loop.run(_made(self._service.begin))
         self._loop.run(self._desk.resume())
         if self._config.use_batch_api:
-            for part in self._desk.parts(prompts, self._model, self._cache, self._loop.start):
+            for part in self._desk.parts(prompts, self._loop.start):
                 yield from self._ask_directly(part)
         else:
             yield from self._ask_directly(prompts)
 
     def counts(self) -> Counts:
         """What was done so far."""
-        return self._tally.counts(damaged=self._cache.damaged + self._service.answers.damaged)
+        return self._tally.counts(damaged=len(self._service.answers.damaged), spent=self._service.ledger.spent())
 
     def _ask_directly(self, prompts: Iterable[Prompt]) -> Iterator[Outcome]:
         window: deque[Future[Outcome] | Outcome] = deque()
@@ -116,7 +114,7 @@ class ServedModel:
     def _begin(self, prompt: Prompt) -> Future[Outcome] | Outcome:
         """The outcome where the cache has it, else one to come."""
         steps = exchange(prompt, self._model)
-        found = from_cache(steps, self._cache, tally=self._tally)
+        found = from_cache(steps, self._service.answers, paid=self._service.collected)
         if isinstance(found, Request):
             return self._loop.start(_go_on(steps, found, self._service))
         return found

@@ -38,7 +38,8 @@ class Part:
         self.prompts: list[Prompt] = []
         self.amount = NO_AMOUNT
         self._left = left
-        self._keys: set[str] = set()
+        self.keys: set[str] = set()
+        """Of the requests in the file."""
         self._bytes = 0
         self._path = folder / f"{self.name}.jsonl"
         self._file: BinaryIO | None = None
@@ -46,7 +47,7 @@ class Part:
     @property
     def count(self) -> int:
         """Requests in the file."""
-        return len(self._keys)
+        return len(self.keys)
 
     def has_room(self, line: Line) -> bool:
         """Whether one more request is within the server's limits and the budget."""
@@ -56,14 +57,14 @@ class Part:
 
     def add(self, line: Line) -> None:
         """Writes a request, unless the same one is in it."""
-        if line.key in self._keys:
+        if line.key in self.keys:
             return
         with disk_errors(self._path):
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._path.open("wb")
             self._file.write(line.content)
-        self._keys.add(line.key)
+        self.keys.add(line.key)
         self._bytes += len(line.content)
         self.amount += line.most
 

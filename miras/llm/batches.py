@@ -3,6 +3,7 @@
 A batch is known by files in `batches/` of the cache folder: its requests (`<name>.jsonl`) and its state
 (`<name>.json`), written before it is submitted. Whoever finds them later asks for the batch again instead of
 submitting it twice; the name stands in the batch's metadata, for the case that a kill came before its id was written.
+One process at a time looks after the batches of a folder: questions in a file are not claimed one by one.
 """
 
 from __future__ import annotations
@@ -25,13 +26,11 @@ from openai import AsyncOpenAI, NotFoundError, OpenAIError
 from openai.types import Batch
 
 from miras.dialogue.records import Frozen
-from miras.errors import ConfigError, DataError, ServiceUnavailableError
+from miras.errors import ConfigError, DataError, ServiceUnavailableError, WorkspaceBusyError
 from miras.files import finished_file, read_records
 from miras.llm.attempt import Declined, Passing, address, explain
 from miras.llm.batch_files import Part, line_of
 from miras.llm.budget import NO_AMOUNT, Amount
-from miras.llm.cache import AnswerCache
-from miras.llm.config import ModelConfig
 from miras.llm.exchange import exchange
 from miras.llm.pace import wait_s
 from miras.llm.records import Prompt, Usage
@@ -45,8 +44,10 @@ MAX_REQUESTS = 50_000  # the server's limit for a file
 FIRST_POLL_S = 2.0
 MAX_POLL_S = 60.0
 OPEN = {"validating", "in_progress", "finalizing", "cancelling"}
+DESK = "0" * 64  # claimed by the process that looks after the batches of a folder
 CLOCK_S = 3600  # how far the server's clock may be from ours
 _KEY = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"[0-9a-f]+\.jsonl?")  # others were being written when a kill came
 
 
 class BatchState(Frozen):
@@ -71,68 +72,85 @@ class BatchDesk:
         self._service = service
         self._folder = service.answers.folder / "batches"
         self._ours: set[str] = set()
+        self._submitted: set[str] = set()  # keys of questions in batches under way
         self._queued = NO_AMOUNT  # of parts that were cut and not yet reserved
 
     async def resume(self) -> None:
-        """Collects what earlier runs submitted, unless another process looks after it; removes what they left half."""
-        for path in sorted(self._folder.glob("*.json*")):
-            name = path.name.partition(".")[0]
-            if name in self._ours or not self._service.claims.take(name):
-                continue
-            try:
-                if path.suffix == ".json":
-                    await self._finish(_read_state(path), is_new=False)
-                elif not self._state(name).exists():
+        """Collects what earlier runs submitted, and removes what they left half; waits until their batches end.
+
+        Raises:
+            WorkspaceBusyError: another process looks after the batches of this folder.
+        """
+        uses_batches = self._service.config.use_batch_api
+        left = [path for path in sorted(self._folder.glob("*")) if _batch_name(path) not in self._ours]
+        if not left and not uses_batches:
+            return
+        if not self._service.claims.take(DESK):
+            raise WorkspaceBusyError(
+                f"{self._folder}: another process looks after batches of this folder. Let it end first: both would "
+                "pay for the same questions."
+            )
+        try:
+            for path in left:
+                if not _FILE.fullmatch(path.name) or not self._state(_batch_name(path)).exists():
                     path.unlink(missing_ok=True)
-            finally:
-                self._service.claims.drop(name)
+                elif path.suffix == ".json":
+                    await self._finish(_read_state(path), is_new=False)
+        finally:
+            if not uses_batches:
+                self._service.claims.drop(DESK)
 
     def parts(
         self,
         prompts: Iterable[Prompt],
-        model: ModelConfig,
-        cache: AnswerCache,
         start: Callable[[Coroutine[Any, Any, None]], Future[None]],
     ) -> Iterator[list[Prompt]]:
         """The prompts in parts, each after a batch of its first questions was collected; several batches at a time.
 
         Args:
             prompts: read until the batches under way are as many as allowed.
-            model: which is asked.
-            cache: what is in it is not submitted.
             start: begins work in the service's loop.
         """
-        under_way: deque[tuple[list[Prompt], Future[None]]] = deque()
-        try:
-            for part in self._cut(prompts, model, cache):
-                self._queued += part.amount
-                under_way.append((part.prompts, start(self._submit(part))))
-                if len(under_way) >= self._service.config.concurrency:
-                    done, batch = under_way.popleft()
-                    batch.result()
-                    yield done
-            while under_way:
-                done, batch = under_way.popleft()
+        under_way: deque[tuple[Part, Future[None]]] = deque()
+
+        def first() -> list[Prompt]:
+            part, batch = under_way.popleft()
+            try:
                 batch.result()
-                yield done
+            finally:
+                self._submitted -= part.keys
+            return part.prompts
+
+        try:
+            for part in self._cut(prompts):
+                self._queued += part.amount
+                self._submitted |= part.keys
+                under_way.append((part, start(self._submit(part))))
+                if len(under_way) >= self._service.config.concurrency:
+                    yield first()
+            while under_way:
+                yield first()
         finally:
             if under_way:  # the reader has gone, or a batch failed: the others are collected by the next run
                 start(self._leave()).result()
-                for _, batch in under_way:
+                for part, batch in under_way:
                     batch.exception()
+                    self._submitted -= part.keys
 
     async def _leave(self) -> None:
         self._service.stop(Stopped())
 
-    def _cut(self, prompts: Iterable[Prompt], model: ModelConfig, cache: AnswerCache) -> Iterator[Part]:
+    def _cut(self, prompts: Iterable[Prompt]) -> Iterator[Part]:
         part = None
         for prompt in prompts:
-            request = from_cache(exchange(prompt, model), cache)
-            made = line_of(request, self._service.config) if isinstance(request, Request) else None
+            request = from_cache(exchange(prompt, self._service.model), self._service.answers)
+            made = None
+            if isinstance(request, Request) and request.key not in self._submitted:
+                made = line_of(request, self._service.config)
             if part is not None and made is not None and not part.has_room(made):
                 yield part.close()
                 part = None
-            part = part or Part(self._folder, self._left())
+            part = part or self._new_part()
             part.prompts.append(prompt)
             if made is not None:
                 part.add(made)
@@ -141,6 +159,11 @@ class BatchDesk:
                 part = None
         if part is not None:
             yield part.close()
+
+    def _new_part(self) -> Part:
+        part = Part(self._folder, self._left())
+        self._ours.add(part.name)
+        return part
 
     def _left(self) -> Amount:
         """Of the budget; a batch is not made larger."""
@@ -153,41 +176,36 @@ class BatchDesk:
     async def _submit(self, part: Part) -> None:
         if not part.count:
             return
-        name = part.name
-        self._ours.add(name)
-        self._service.claims.take(name)
         try:
-            try:
-                reservation = await self._service.reserve(part.amount, key=name)
-            finally:
-                self._queued -= part.amount
-            try:
-                state = BatchState(
-                    name=name,
-                    reservation=reservation,
-                    requests=part.count,
-                    tokens=part.amount.tokens,
-                    written_s=time.time(),
-                    batch_id="",
-                )
-                self._write(state)
-                await self._finish(state, is_new=True)
-            finally:
-                self._service.no_longer_reserved()
+            reservation = await self._service.reserve(part.amount, key=part.name)
         finally:
-            self._service.claims.drop(name)
-            self._ours.discard(name)
+            self._queued -= part.amount
+        try:
+            state = BatchState(
+                name=part.name,
+                reservation=reservation,
+                requests=part.count,
+                tokens=part.amount.tokens,
+                written_s=time.time(),
+                batch_id="",
+            )
+            self._write(state)
+            await self._finish(state, is_new=True)
+        finally:
+            self._service.no_longer_reserved()
+            self._ours.discard(part.name)  # what is left of it is for the next round
 
     async def _finish(self, state: BatchState, *, is_new: bool) -> None:
         """Submits where that is still to be done, waits, and puts the answers into the cache."""
         if not state.batch_id:
             state = await self._sent(state, is_new=is_new)
+        log.info("batch_under_way id=%s requests=%d; it may take a day", state.batch_id, state.requests)
         batch = await self._ended(state)
         log.info("batch_ended id=%s status=%s counts=%s", batch.id, batch.status, batch.request_counts)
         paid = NO_AMOUNT
         if batch.output_file_id:
             content = await self._call(lambda client: client.files.content(batch.output_file_id or ""), state)
-            for line in content.text.splitlines():
+            for line in content.text.split("\n"):  # other line ends may stand within an answer
                 paid += await self._collect(line, state)
         self._service.ledger.settle(state.reservation, paid)
         self._state(state.name).unlink(missing_ok=True)
@@ -236,6 +254,8 @@ class BatchDesk:
 
     async def _collect(self, line: str, state: BatchState) -> Amount:
         """Keeps one answer; a line without one is asked again as an ordinary call."""
+        if not line.strip():
+            return NO_AMOUNT
         try:
             entry = json.loads(line)
             key, response = entry["custom_id"], entry["response"]["body"]
@@ -248,7 +268,7 @@ class BatchDesk:
         about = {"name": "batch", "key": state.batch_id, "model": self._service.model.model}
         await self._service.keep(key, response, about=about)
         guess = Usage(prompt_tokens=state.tokens // state.requests, answer_tokens=0, cost_usd=0.0)
-        usage = self._service.paid(reply, guess=guess)
+        usage = self._service.collected[key] = self._service.paid(reply, guess=guess)
         return Amount(usage.prompt_tokens + usage.answer_tokens, usage.cost_usd)
 
     async def _call(self, call: Callable[[AsyncOpenAI], Awaitable[T]], state: BatchState) -> T:
@@ -300,6 +320,10 @@ class BatchDesk:
             file.write(state.model_dump_json() + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _batch_name(path: Path) -> str:
+    return path.name.lstrip(".").partition(".")[0]
 
 
 def _read_state(path: Path) -> BatchState:

@@ -24,6 +24,7 @@ from miras.files import disk_errors
 from miras.llm.config import ServiceConfig
 
 log = logging.getLogger(__name__)
+READ_BYTES = 1_000_000  # of the ledger at a time
 SYNC_S = 1.0  # at most so much of the ledger is lost with the power; nothing is lost with a process
 
 
@@ -67,8 +68,10 @@ class OpenReservation:
 class Ledger:
     """`ledger.jsonl` in the cache folder."""
 
+    NAME = "ledger.jsonl"
+
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "ledger.jsonl"
+        self.path = folder / self.NAME
         with disk_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b", buffering=0)
@@ -124,13 +127,16 @@ class Ledger:
 
     def _read_on(self) -> None:
         self._file.seek(self._read_to)
-        found = self._file.read()
-        if found and not found.endswith(b"\n"):  # a kill in the middle of a line; the call was not made yet
+        rest = b""
+        while found := self._file.read(READ_BYTES):
+            self._read_to += len(found)
+            *lines, rest = (rest + found).split(b"\n")
+            for line in lines:
+                self._apply(line)
+        if rest:  # a kill in the middle of a line; the call was not made yet
             self._write(b"\n")
-            found += b"\n"
-        self._read_to += len(found)
-        for line in found.splitlines():
-            self._apply(line)
+            self._read_to += 1
+            self._apply(rest)
 
     def _add(self, entry: dict[str, str | int | float]) -> None:
         line = json.dumps(entry).encode("ascii") + b"\n"

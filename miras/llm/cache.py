@@ -30,8 +30,8 @@ class AnswerCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.damaged = 0
-        """Entries found damaged since this was opened."""
+        self.damaged: set[str] = set()
+        """Keys of entries that were found damaged since this was opened."""
 
     def path(self, key: str) -> Path:
         """Where the answer to a request lies."""
@@ -52,8 +52,9 @@ class AnswerCache:
                 raise ValueError("its checksum differs")
             return read_reply(entry["response"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            self.damaged += 1
-            log.warning("damaged_answer path=%s found=%s; it will be asked again", path, str(error)[:100])
+            if key not in self.damaged:
+                log.warning("damaged_answer path=%s found=%s; it will be asked again", path, str(error)[:100])
+            self.damaged.add(key)
             return None
 
     def put(self, key: str, response: dict[str, Any], *, about: dict[str, str]) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+from miras.llm.budget import Amount
 from miras.llm.exchange import NOTHING, added
 from miras.llm.records import Answered, Counts, Outcome, Usage
 
 
 class Tally:
-    """Changes while the model is asked; `counts` gives a copy."""
+    """Changes while the model is asked; `counts` gives a copy.
+
+    Outcomes are counted by whoever reads them, calls in the thread that makes them: no number is changed by both.
+    """
 
     def __init__(self) -> None:
         self.answered = 0
@@ -24,6 +28,7 @@ class Tally:
 
     def outcome(self, outcome: Outcome) -> None:
         """Counts a prompt."""
+        self.cached += outcome.cached
         if isinstance(outcome, Answered):
             self.answered += 1
             self.repairs += outcome.repairs
@@ -36,7 +41,7 @@ class Tally:
         self.calls += 1
         self.usage = added(self.usage, usage)
 
-    def counts(self, *, damaged: int) -> Counts:
+    def counts(self, *, damaged: int, spent: Amount) -> Counts:
         """As of now."""
         return Counts(
             answered=self.answered,
@@ -49,4 +54,6 @@ class Tally:
             usage=self.usage,
             unconfirmed_usd=self.unconfirmed_usd,
             waited_s=round(self.waited_s, 3),
+            spent_tokens=spent.tokens,
+            spent_usd=spent.usd,
         )

@@ -10,18 +10,22 @@ Qwen2-VL takes them. Models that charge more are met by `Service`, which scales 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
+from typing import TypeVar, cast
+
+from pydantic import BaseModel
 
 from miras.dialogue.records import Frozen
 from miras.llm.budget import Amount, price
 from miras.llm.cache import AnswerCache
 from miras.llm.config import ModelConfig, ServiceConfig
 from miras.llm.exchange import exchange
-from miras.llm.records import Prompt, Unanswered
+from miras.llm.records import Answered, Prompt
 from miras.llm.replaying import from_cache
 from miras.llm.wire import Request, texts
 
+A = TypeVar("A", bound=BaseModel)
 BYTES_PER_TOKEN = 4.0
 TOKENS_PER_MESSAGE = 16  # roles and separators; upper estimate of them for OpenAI's and ChatML's forms
 PICTURE_TOKENS = 85
@@ -32,7 +36,7 @@ ASSUMED_ANSWER_SHARE = 0.5  # of max_answer_tokens, assumed
 
 
 class Estimate(Frozen):
-    """Of a run that was not made."""
+    """Of prompts that were not asked."""
 
     prompts: int
     calls: int
@@ -43,15 +47,83 @@ class Estimate(Frozen):
     """Prompts that cannot be asked: their picture is missing."""
     prompt_tokens: int
     answer_tokens: int
-    """Assumed: half of max_answer_tokens for each call."""
+    """Of answers of a typical length; where none is known half of max_answer_tokens, which is assumed."""
     cost_usd: float
     most_usd: float
-    """Upper estimate without repairs."""
+    """Upper estimate without repairs: what the budget would reserve."""
+
+    def times(self, factor: float) -> Estimate:
+        """Of so many times the prompts."""
+        return Estimate(
+            prompts=round(factor * self.prompts),
+            calls=round(factor * self.calls),
+            cached=round(factor * self.cached),
+            impossible=round(factor * self.impossible),
+            prompt_tokens=round(factor * self.prompt_tokens),
+            answer_tokens=round(factor * self.answer_tokens),
+            cost_usd=factor * self.cost_usd,
+            most_usd=factor * self.most_usd,
+        )
+
+
+class Estimator:
+    """Adds up what prompts would take; nothing is asked."""
+
+    def __init__(self, model: ModelConfig, service: ServiceConfig, *, cache: Path | None) -> None:
+        """`cache`: folder of paid answers; None: nothing is taken as paid."""
+        self._model = model
+        self._service = service
+        self._answers = None if cache is None else AnswerCache(cache)
+        self._count: Counter[str] = Counter()
+        self._most_usd = 0.0
+
+    def look(self, prompt: Prompt, *, typical: A | None = None) -> A | None:
+        """The answer that is there already, else the typical one; None where it is known that there is none.
+
+        Args:
+            prompt: counted.
+            typical: what a model may answer; its length is taken for that of the answer.
+        """
+        found = from_cache(exchange(prompt, self._model), self._answers)
+        self._count["prompts"] += 1
+        if isinstance(found, Request):
+            self._call(found, typical)
+            return typical
+        is_possible = isinstance(found, Answered) or bool(found.raw)
+        self._count["cached" if is_possible else "impossible"] += 1
+        if not isinstance(found, Answered):
+            return None
+        assert typical is None or isinstance(found.value, type(typical))
+        return cast(A, found.value)
+
+    def estimate(self) -> Estimate:
+        """Of all prompts so far."""
+        tokens_in, tokens_out = self._count["prompt tokens"], self._count["answer tokens"]
+        return Estimate(
+            prompts=self._count["prompts"],
+            calls=self._count["calls"],
+            cached=self._count["cached"],
+            impossible=self._count["impossible"],
+            prompt_tokens=tokens_in,
+            answer_tokens=tokens_out,
+            cost_usd=price(tokens_in, tokens_out, self._service),
+            most_usd=self._most_usd,
+        )
+
+    def _call(self, request: Request, typical: BaseModel | None) -> None:
+        self._count["calls"] += 1
+        self._count["prompt tokens"] += prompt_tokens(request)
+        self._count["answer tokens"] += (
+            round(ASSUMED_ANSWER_SHARE * self._model.max_answer_tokens)
+            if typical is None
+            else _likely_tokens(typical.model_dump_json())
+        )
+        self._most_usd += most_of(request, self._service).usd
 
 
 def prompt_tokens(request: Request) -> int:
     """Likely tokens of a request."""
-    text = sum(math.ceil(len(_bytes(part)) / BYTES_PER_TOKEN) for part in texts(request))
+    text = sum(_likely_tokens(part) for part in texts(request))
     picture = 0 if request.picture is None else tile_tokens(request.picture.width, request.picture.height)
     return text + picture + TOKENS_PER_MESSAGE
 
@@ -86,42 +158,8 @@ def most_of(request: Request, service: ServiceConfig, *, factor: float = 1.0) ->
     return Amount(tokens + request.max_answer_tokens, price(tokens, request.max_answer_tokens, service))
 
 
-def estimate(
-    prompts: Iterable[Prompt], model: ModelConfig, service: ServiceConfig, *, cache: Path | None = None
-) -> Estimate:
-    """What asking will take; nothing is asked.
-
-    Args:
-        prompts: read one at a time.
-        model: which is to be asked.
-        service: with the prices.
-        cache: folder of paid answers; None: nothing is taken as paid.
-    """
-    answers = None if cache is None else AnswerCache(cache)
-    count = calls = cached = impossible = tokens_in = 0
-    most = 0.0
-    for prompt in prompts:
-        count += 1
-        request = from_cache(exchange(prompt, model), answers)
-        if isinstance(request, Request):
-            calls += 1
-            tokens_in += prompt_tokens(request)
-            most += most_of(request, service).usd
-        elif isinstance(request, Unanswered) and not request.raw:
-            impossible += 1
-        else:
-            cached += 1
-    tokens_out = round(calls * model.max_answer_tokens * ASSUMED_ANSWER_SHARE)
-    return Estimate(
-        prompts=count,
-        calls=calls,
-        cached=cached,
-        impossible=impossible,
-        prompt_tokens=tokens_in,
-        answer_tokens=tokens_out,
-        cost_usd=price(tokens_in, tokens_out, service),
-        most_usd=most,
-    )
+def _likely_tokens(text: str) -> int:
+    return math.ceil(len(_bytes(text)) / BYTES_PER_TOKEN)
 
 
 def _bytes(text: str) -> bytes:

@@ -47,10 +47,10 @@ def exchange(prompt: Prompt, model: ModelConfig) -> Exchange:
     limit = model.max_answer_tokens
     faults: tuple[Fault, ...] = ()
     raw: list[str] = []
-    usage, is_cached = NOTHING, True
+    usage, cached = NOTHING, 0
 
     def without(reason: WhyUnanswered, detail: str) -> Unanswered:
-        return Unanswered(prompt, reason, detail, tuple(raw))
+        return Unanswered(prompt, reason, detail, tuple(raw), cached)
 
     while True:
         try:
@@ -60,7 +60,7 @@ def exchange(prompt: Prompt, model: ModelConfig) -> Exchange:
         got = yield request
         if isinstance(got, Missed):
             return without(got.reason, got.detail)
-        usage, is_cached = added(usage, got.usage), is_cached and got.is_cached
+        usage, cached = added(usage, got.usage), cached + got.is_cached
         raw.append(got.reply.text)
         if got.reply.refusal:
             raw[-1] = raw[-1] or got.reply.refusal
@@ -72,7 +72,7 @@ def exchange(prompt: Prompt, model: ModelConfig) -> Exchange:
             continue
         value = read_answer(prompt, got.reply.text)
         if not isinstance(value, Faulty):
-            return Answered(prompt, value, got.reply.text, usage, is_cached, len(raw) - 1)
+            return Answered(prompt, value, got.reply.text, usage, len(raw) - cached, cached)
         if len(faults) == model.max_repairs:
             return without(value.reason, value.message)
         faults = (*faults, Fault(got.reply.text, value.message))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from miras.llm.records import Prompt
+from miras.llm.records import PlainText, Prompt
 
 MAX_PROBLEMS = 8  # named to the model at once
 _FENCED = re.compile(r"```[A-Za-z]*[ \t]*\r?\n(.*?)```", re.DOTALL)
@@ -29,6 +29,8 @@ def read_answer(prompt: Prompt, text: str) -> BaseModel | Faulty:
     Only what cannot change the meaning is mended: a fence or sentences around one JSON object, and the thoughts that
     some models write first. A part of a broken object is never taken for the whole.
     """
+    if prompt.answer is PlainText:
+        return _plain_text(prompt, text)
     found: Faulty | None = None
     for candidate in _candidates(text):
         value = _parse(prompt, candidate)
@@ -53,11 +55,20 @@ def _candidates(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _plain_text(prompt: Prompt, text: str) -> BaseModel | Faulty:
+    said = text.rpartition("</think>")[2].strip()
+    return _checked(prompt, PlainText(text=said)) if said else Faulty("malformed", "it is empty.")
+
+
 def _parse(prompt: Prompt, text: str) -> BaseModel | Faulty:
     try:
         value = prompt.answer.model_validate_json(text)
     except ValidationError as error:
         return _explain(error)
+    return _checked(prompt, value)
+
+
+def _checked(prompt: Prompt, value: BaseModel) -> BaseModel | Faulty:
     if prompt.check is not None:
         try:
             prompt.check(value)

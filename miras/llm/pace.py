@@ -11,66 +11,87 @@ from collections.abc import Mapping
 
 FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 60.0
-HEADROOM = 1.2  # of the rate after a refusal over what was answered: a few refusals, and no token unused
-MOST_FALL = 0.9  # what a refusal leaves of the rate at least
-REACTION_S = 1.0  # the rate falls at most once in this time: one moment's refusals are one piece of news
-MEASURED_S = 5.0
-FIRST_GROWTH = 0.05  # of the rate, in a second without refusal; doubles with every such second
+MEASURED_S = 5.0  # calls that a measurement looks back on: those of so many seconds,
+MEASURED_CALLS = 20  # and at least so many
+LEAST_SPAN_S = 1.0  # between two refusals that measure the rate
+UNMEASURED_FALL = 0.7  # what a refusal leaves of a rate that is a guess
+UNMEASURED_GROWTH = 0.7  # of it in a second
+MEASURED_FALL = 0.5  # what a refusal leaves of a measured rate at least: the server may only have had a hiccup
+GROWTH = 0.03  # of a measured rate in a second; doubles with every DOUBLED_S without refusal
+DOUBLED_S = 2.0
 MAX_GROWTH = 0.5
+GROWN_EVERY_S = 0.05
 CATCH_UP_S = 0.25  # turns that were missed because the machine was busy, made up for
 
 
 class Pace:
-    """Calls a second: no bound until a server refuses calls for their rate (429), then a little above what it answers.
+    """Calls a second: no bound until a server refuses calls for their rate (429), then what it takes.
 
-    The rate follows the answers when calls are refused, and grows while none are, ever faster, so that it follows a
-    limit that changes. Without it every free call would try its luck, and servers count refused calls towards the
-    limit too.
+    A server that limits the rate has no allowance left when it refuses a call. So what it took between two refusals is
+    what it allows: this sets the rate whenever a call is refused. In between the rate grows, ever faster, until the
+    next refusal; it follows a limit that changes, and a few calls in a hundred are refused. Servers differ in how many
+    calls they take at once; where that is less than they allow in a tenth of a second some of the limit stays unused.
+
+    All times are of `time.monotonic`.
     """
 
     def __init__(self) -> None:
         self.rate = math.inf
-        self._last_s = -math.inf
-        self._began_s: float | None = None  # the first word of the server
-        self._answered_s: deque[float] = deque()
-        self._fell_s = -math.inf
-        self._grew_s = 0.0
+        self._turn_s = -math.inf  # when the last call's turn was
+        self._taken_s: deque[float] = deque()  # when calls were made that were not refused
+        self._refused_s: deque[float] = deque()  # when calls were made that were
+        self._set_s = -math.inf  # when a refusal last set the rate
+        self._grown_s = -math.inf
+        self._is_measured = False
 
-    def turn_s(self) -> float:
-        """0: a call may go now, and its turn is taken; else the seconds until then if the rate stays."""
+    def left_s(self) -> float:
+        """Seconds until the next call may be made if the rate stays; 0: now."""
         now = time.monotonic()
         self._grow(now)
-        at = self._last_s + 1 / self.rate
-        if at > now:
-            return at - now
-        self._last_s = max(at, now - CATCH_UP_S)
-        return 0.0
+        return max(0.0, self._turn_s + 1 / self.rate - now)
 
-    def answered(self) -> None:
-        """A call was answered."""
-        self._answered_s.append(time.monotonic())
-        self._began_s = self._began_s or self._answered_s[0]
-        while self._answered_s[-1] - self._answered_s[0] > MEASURED_S:
-            self._answered_s.popleft()
-
-    def refused(self) -> None:
-        """A call was refused for its rate."""
+    def begin(self) -> float:
+        """Takes the turn of a call that is made now; returns the time, which names the call to `refused`."""
         now = time.monotonic()
-        self._began_s = self._began_s or now
-        seen_s = now - self._began_s
-        if now - self._fell_s < REACTION_S or seen_s < 2 * REACTION_S:  # too early to know what the server answers
+        self._turn_s = max(self._turn_s + 1 / self.rate, now - CATCH_UP_S)
+        self._taken_s.append(now)
+        while len(self._taken_s) > MEASURED_CALLS and now - self._taken_s[0] > MEASURED_S:
+            self._taken_s.popleft()
+        while self._refused_s and self._refused_s[0] < min(self._taken_s[0], now - MEASURED_S):
+            self._refused_s.popleft()
+        return now
+
+    def refused(self, made_s: float) -> None:
+        """The call that was made then was refused for its rate."""
+        if made_s in self._taken_s:  # not if it took longer than a measurement looks back
+            self._taken_s.remove(made_s)
+        self._refused_s.append(made_s)
+        if made_s < self._set_s:  # the rate was set since it was made: old news
             return
-        recent = sum(now - at_s <= MEASURED_S for at_s in self._answered_s)
-        least = MOST_FALL * self.rate if math.isfinite(self.rate) else 1.0
-        self.rate = min(self.rate, max(HEADROOM * recent / min(MEASURED_S, seen_s), least))
-        self._fell_s = self._grew_s = now
+        now = time.monotonic()
+        self.rate = self._after_refusal(made_s, now)
+        self._set_s = self._grown_s = now
+
+    def _after_refusal(self, made_s: float, now: float) -> float:
+        if math.isinf(self.rate):
+            return max(1.0, sum(now - taken_s <= 1.0 for taken_s in self._taken_s))
+        first_s = min(self._refused_s)
+        span_s = made_s - first_s
+        if span_s < LEAST_SPAN_S:
+            return UNMEASURED_FALL * self.rate
+        self._is_measured = True
+        taken = sum(first_s < taken_s < made_s for taken_s in self._taken_s)
+        return min(self.rate, max(taken / span_s, MEASURED_FALL * self.rate))
 
     def _grow(self, now: float) -> None:
-        if not math.isfinite(self.rate) or now - self._grew_s < 1.0:
+        since_s = now - self._grown_s
+        if math.isinf(self.rate) or since_s < GROWN_EVERY_S:
             return
-        growth = min(MAX_GROWTH, FIRST_GROWTH * 2 ** min(now - self._fell_s - 1, 30))
-        self.rate *= 1 + growth * min(now - self._grew_s, 2.0)
-        self._grew_s = now
+        growth = UNMEASURED_GROWTH
+        if self._is_measured:
+            growth = min(MAX_GROWTH, GROWTH * 2 ** min(30.0, (now - self._set_s) / DOUBLED_S))
+        self.rate *= 1 + growth * min(since_s, 1.0)
+        self._grown_s = now
 
 
 def wait_s(failures: int, retry_after_s: float | None) -> float:

@@ -52,14 +52,16 @@ def _facts(path: Path, changed_ns: int, size: int) -> PictureFacts:
     return PictureFacts(hashlib.sha256(content).hexdigest(), MEDIA_TYPES[kind], width, height)
 
 
-def data_url(path: Path, media_type: str) -> str:
+def data_url(path: Path, facts: PictureFacts) -> str:
     """The whole file as an address that holds it in base64.
 
     Raises:
-        DataError: it is gone.
+        DataError: it is gone, or another one than the facts are about: its answer would be kept for the wrong picture.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: the picture cannot be read: {error.strerror or error}. Put it back.") from None
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+    if hashlib.sha256(content).hexdigest() != facts.sha256:
+        raise DataError(f"{path}: the picture was replaced while it was asked about. Run the same command again.")
+    return f"data:{facts.media_type};base64,{base64.b64encode(content).decode('ascii')}"

@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from miras.dialogue.records import Frozen
 
 WhyUnanswered = Literal["refused", "malformed", "off_schema", "wrong", "truncated", "failed"]
 """The model declined; no JSON; JSON of another form; of the right form but refused by `Prompt.check`; cut off at the
 longest length allowed; or no answer came at all."""
+
+
+class PlainText(BaseModel):
+    """An answer without form, for `Prompt.answer`: the text as it came. No schema goes to the server, and only an empty
+    text is faulty."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+
+
+class EarlierTurn(NamedTuple):
+    """A question that was asked before, and its answer."""
+
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,10 @@ class Prompt:
     """PNG, JPEG, WebP or GIF, sent as it is."""
     check: Callable[[Any], None] | None = None
     """Raises ValueError, with a sentence for the model, when an answer of the right form is wrong."""
+    history: tuple[EarlierTurn, ...] = ()
+    """Earlier turns, as messages of their own; the picture goes with the first question."""
+    draw: int = 0
+    """Which of several independent answers to the same question: part of the key, and added to the model's seed."""
 
 
 class Usage(Frozen):
@@ -55,10 +75,20 @@ class Answered:
     """The text that it was read from."""
     usage: Usage
     """Of the calls made for it in this run, repairs included; zero when all came from the cache."""
-    is_cached: bool
-    """No call was made for it in this run."""
-    repairs: int
-    """How often it was asked again because of what the former answer looked like."""
+    calls: int
+    """Answers paid for in this run, faulty ones included."""
+    cached: int
+    """Answers that were paid for before."""
+
+    @property
+    def is_cached(self) -> bool:
+        """No call was made for it in this run."""
+        return self.calls == 0
+
+    @property
+    def repairs(self) -> int:
+        """How often it was asked again because of what the former answer looked like."""
+        return self.calls + self.cached - 1
 
 
 @dataclass(frozen=True)
@@ -71,6 +101,8 @@ class Unanswered:
     """What was found and what was expected."""
     raw: tuple[str, ...]
     """Every text that came back, in order."""
+    cached: int
+    """How many of them were paid for before this run."""
 
 
 Outcome = Answered | Unanswered
@@ -86,11 +118,11 @@ class Counts(Frozen):
     calls: int
     """Answers that were paid for, bad ones and those of a batch included."""
     cached: int
-    """Answers that came from the cache."""
+    """Answers that were paid for before."""
     repairs: int
     """Among both: answers to a question asked again."""
     damaged: int
-    """Cache entries that were found damaged and asked anew."""
+    """Cache entries that were found damaged; they are asked anew."""
     retries: dict[str, int]
     """Calls made again, by status ("429", "503") or by "connection", "timeout", "bad_body"."""
     usage: Usage
@@ -99,3 +131,7 @@ class Counts(Frozen):
     """Upper estimate of calls that broke off: the server may have charged for them. The budget counts it as spent."""
     waited_s: float
     """Seconds spent between attempts, over all calls."""
+    spent_tokens: int
+    """Of the cache folder, over all runs; what broke off counts with its upper estimate. Budgets are held to this."""
+    spent_usd: float
+    """The same in money."""

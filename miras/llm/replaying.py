@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
 
 from miras.errors import ConfigError
+from miras.llm.budget import NO_AMOUNT
 from miras.llm.cache import AnswerCache
 from miras.llm.config import ModelConfig
 from miras.llm.counting import Tally
 from miras.llm.exchange import NOTHING, Exchange, Got, Missed, exchange
-from miras.llm.records import Answered, Counts, Outcome, Prompt, Unanswered
+from miras.llm.records import Answered, Counts, Outcome, Prompt, Unanswered, Usage
 from miras.llm.wire import Request
 
 
-def from_cache(steps: Exchange, cache: AnswerCache | None, *, tally: Tally | None = None) -> Request | Outcome:
+def from_cache(
+    steps: Exchange, cache: AnswerCache | None, *, paid: MutableMapping[str, Usage] | None = None
+) -> Request | Outcome:
     """The outcome of an exchange as far as the cache goes; the first request that it does not answer.
 
     Args:
         steps: an exchange that has not begun; where a request comes back it waits for that one's reply.
         cache: None answers nothing.
-        tally: counts the answers found.
+        paid: keys of answers that were put there in this run, which count as calls when they are first used, and what
+            they took; the used ones are removed.
     """
     try:
         request = next(steps)
@@ -28,9 +32,8 @@ def from_cache(steps: Exchange, cache: AnswerCache | None, *, tally: Tally | Non
             reply = None if cache is None else cache.get(request.key)
             if reply is None:
                 return request
-            if tally is not None:
-                tally.cached += 1
-            request = steps.send(Got(reply, NOTHING, is_cached=True))
+            usage = paid.pop(request.key, None) if paid else None
+            request = steps.send(Got(reply, usage or NOTHING, is_cached=usage is None))
     except StopIteration as end:
         outcome: Answered | Unanswered = end.value
         return outcome
@@ -54,7 +57,7 @@ class ReplayModel:
         """Answers in the order of the prompts; one that was not recorded is `Unanswered("failed")`."""
         for prompt in prompts:
             steps = exchange(prompt, self._model)
-            found = from_cache(steps, self._cache, tally=self._tally)
+            found = from_cache(steps, self._cache)
             if isinstance(found, Request):
                 found = self._missing(found, steps)
             self._tally.outcome(found)
@@ -62,7 +65,7 @@ class ReplayModel:
 
     def counts(self) -> Counts:
         """What was found so far."""
-        return self._tally.counts(damaged=self._cache.damaged)
+        return self._tally.counts(damaged=len(self._cache.damaged), spent=NO_AMOUNT)
 
     def _missing(self, request: Request, steps: Exchange) -> Outcome:
         prompt = request.prompt

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from miras.llm.config import ModelConfig
+from miras.llm.records import PlainText
 
 
 @lru_cache(maxsize=256)
@@ -36,8 +37,8 @@ def is_strict(schema: Any) -> bool:
 
 
 def response_format(answer: type[BaseModel], model: ModelConfig) -> dict[str, Any] | None:
-    """`response_format` of the request; None where the server knows none."""
-    if model.schema_support == "none":
+    """`response_format` of the request; None where the server knows none, and for plain text."""
+    if model.schema_support == "none" or answer is PlainText:
         return None
     if model.schema_support == "json_object":
         return {"type": "json_object"}

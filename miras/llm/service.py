@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from openai import AsyncOpenAI
 
@@ -48,6 +48,8 @@ class Service:
         self._slots = asyncio.Semaphore(service.concurrency)
         self._stop = asyncio.Event()
         self._ended_by: Exception | None = None
+        self.collected: dict[str, Usage] = {}
+        """Answers of batches that nobody has used yet, and what they took."""
         self._asking: dict[str, asyncio.Event] = {}
         self._reserved = 0
         self._settled = asyncio.Event()
@@ -71,12 +73,19 @@ class Service:
         """Another round of questions; a former one may have been stopped."""
         self._stop.clear()
         self._ended_by = None
+        self._given_up = self._declined = 0
 
     def stop(self, error: Exception) -> None:
         """Lets no other call begin: each ends with the first error given. Calls under way go on to their end."""
         if self._ended_by is None:
             self._ended_by = error
             self._stop.set()
+
+    def fail(self, error: MirasError) -> NoReturn:
+        """Stops, and raises the first error given: calls that end together tell one story."""
+        self.stop(error)
+        assert self._ended_by is not None
+        raise self._ended_by
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -110,18 +119,17 @@ class Service:
     async def _answer_claimed(self, request: Request) -> Got | Missed:
         known = self.answers.get(request.key)
         if known is not None:
-            self.tally.cached += 1
             return Got(known, NOTHING, is_cached=True)
         failures, seen = 0, self._num_answers
         while True:
-            await self._take_turn()
+            made_s = await self._turn_taken()
             amount = most_of(request, self.config, factor=self._factor)
             reservation = await self.reserve(amount, key=request.key)
             try:
                 response = await attempt(self.client(), request, self.config)
                 return await self._keep(request, response, reservation)
             except Passing as failure:
-                self._settle_failed(reservation, amount, failure)
+                self._settle_failed(reservation, amount, failure, made_s)
                 # A server at its limit that answered others meanwhile is well: this call has its turn later.
                 failures += failure.kind != "429" or self._num_answers == seen
                 seen = self._num_answers
@@ -133,8 +141,7 @@ class Service:
                 return self._decline(refusal)
             except ConfigError as error:
                 self.settle(reservation, NO_AMOUNT)
-                self.stop(error)
-                raise
+                self.fail(error)
             except BaseException:  # cancelled, or the disk is full: the call may have been charged
                 self.settle(reservation, amount)
                 raise
@@ -152,9 +159,7 @@ class Service:
                 self._reserved += 1
                 return reservation
             if self._reserved == 0:
-                error = budget_spent(self.ledger, self.config, answered=self.tally.answered, needed=amount)
-                self.stop(error)
-                raise error
+                self.fail(budget_spent(self.ledger, self.config, answered=self.tally.calls, needed=amount))
             await self._settled.wait()
 
     def settle(self, reservation: str, amount: Amount) -> None:
@@ -193,21 +198,22 @@ class Service:
             await asyncio.wait_for(self._stop.wait(), seconds)
         self.check_stop()
 
-    async def _take_turn(self) -> None:
-        """Waits until the next call may go; in small steps, because the rate may grow meanwhile."""
+    async def _turn_taken(self) -> float:
+        """The time of a call that may be made now; waits for it in small steps, because the rate may grow meanwhile."""
         async with self._turn:
-            while (seconds := self._pace.turn_s()) > 0:
+            while (seconds := self._pace.left_s()) > 0:
                 await self.pause(min(seconds, TURN_STEP_S))
+            return self._pace.begin()
 
     async def _wait(self, failures: int, failure: Passing) -> None:
         asked = failure.retry_after_s
         if asked is not None and asked > MAX_ASKED_WAIT_S:
-            error = ServiceUnavailableError(
-                f"{address(self.config)}: asks to wait {asked:.0f} s ({failure.detail}). All answers so far are kept; "
-                "run the same command again then."
+            self.fail(
+                ServiceUnavailableError(
+                    f"{address(self.config)}: asks to wait {asked:.0f} s ({failure.detail}). All answers so far are "
+                    "kept; run the same command again then."
+                )
             )
-            self.stop(error)
-            raise error
         seconds = wait_s(failures, asked)
         self.tally.retries[failure.kind] += 1
         self.tally.waited_s += seconds
@@ -220,7 +226,7 @@ class Service:
             await self.keep(request.key, response, about=about)
         except MirasError as error:
             self.stop(error)
-            raise
+            raise  # the disk's error, whatever else went wrong
         reply = read_reply(response)
         guess = Usage(prompt_tokens=prompt_tokens(request), answer_tokens=_guess_tokens(reply), cost_usd=0.0)
         usage = self.paid(reply, guess=guess)
@@ -228,37 +234,39 @@ class Service:
         self.settle(reservation, Amount(usage.prompt_tokens + usage.answer_tokens, usage.cost_usd))
         self._num_answers += 1
         self._given_up = self._declined = 0
-        self._pace.answered()
         return Got(reply, usage, is_cached=False)
 
-    def _settle_failed(self, reservation: str, amount: Amount, failure: Passing) -> None:
+    def _settle_failed(self, reservation: str, amount: Amount, failure: Passing, made_s: float) -> None:
         if failure.may_be_charged:
             self.tally.unconfirmed_usd += amount.usd
         if failure.kind == "429":
-            self._pace.refused()
+            self._pace.refused(made_s)
         self.settle(reservation, amount if failure.may_be_charged else NO_AMOUNT)
 
     def _give_up(self, attempts: int, failure: Passing) -> Missed:
         self._given_up += 1
         if self._given_up >= MAX_GIVEN_UP:
-            error = ServiceUnavailableError(
-                f"{address(self.config)}: {self._given_up} calls in a row failed, each {attempts} times; the last one: "
-                f"{failure.detail}. All answers so far are kept; run the same command again when the service is back."
+            self.fail(
+                ServiceUnavailableError(
+                    f"{address(self.config)}: {self._given_up} calls in a row failed, each {attempts} times; the last "
+                    f"one: {failure.detail}. All answers so far are kept; run the same command again when the service "
+                    "is back."
+                )
             )
-            self.stop(error)
-            raise error
         return Missed(f"failed {attempts} times; the last time: {failure.detail}")
 
     def _decline(self, refusal: Declined) -> Missed:
+        if refusal.is_filtered:
+            return Missed(refusal.detail, "refused")
         self._declined += 1
-        if self._declined >= MAX_DECLINED and not refusal.is_filtered:
-            error = ConfigError(
-                f"{self._declined} requests in a row were not taken; the last one: {refusal.detail}. Check model, "
-                "temperature, seed and schema_support. All answers so far are kept."
+        if self._declined >= MAX_DECLINED:
+            self.fail(
+                ConfigError(
+                    f"{self._declined} requests in a row were not taken; the last one: {refusal.detail}. Check model, "
+                    "temperature, seed and schema_support. All answers so far are kept."
+                )
             )
-            self.stop(error)
-            raise error
-        return Missed(refusal.detail, "refused" if refusal.is_filtered else "failed")
+        return Missed(refusal.detail)
 
     def _settle_what_a_kill_left(self) -> None:
         """Answers that were kept and not settled; other open reservations stay: their calls may have been charged."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from miras.llm.config import ModelConfig, ServiceConfig
 from miras.llm.pictures import PictureFacts, data_url, picture_facts
-from miras.llm.records import Prompt
+from miras.llm.records import PlainText, Prompt
 from miras.llm.schema import response_format, schema_in_words
 
 FORM = 1  # of the key; another one makes all cached answers unreachable
@@ -89,7 +89,7 @@ def make_request(
         DataError: the prompt's picture is missing or unusable.
     """
     picture = None if prompt.picture is None else picture_facts(prompt.picture)
-    decisive = {
+    decisive: dict[str, Any] = {
         "form": FORM,
         "model": model.model,
         "temperature": model.temperature,
@@ -101,6 +101,10 @@ def make_request(
         "picture": None if picture is None else picture.sha256,
         "faults": [[fault.answer, fault.message] for fault in faults],
     }
+    if prompt.history:  # left out where there is none, as the next: keys of answers paid for before stay as they were
+        decisive["history"] = [list(turn) for turn in prompt.history]
+    if prompt.draw:
+        decisive["draw"] = prompt.draw
     written = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
     key = hashlib.sha256(written.encode("ascii")).hexdigest()
     return Request(prompt, model, max_answer_tokens, faults, picture, key)
@@ -119,7 +123,7 @@ def body(request: Request, service: ServiceConfig) -> dict[str, Any]:
     if model.temperature is not None:
         made["temperature"] = model.temperature
     if model.seed is not None:
-        made["seed"] = model.seed
+        made["seed"] = model.seed + request.prompt.draw
     form = response_format(request.prompt.answer, model)
     if form is not None:
         made["response_format"] = form
@@ -129,8 +133,9 @@ def body(request: Request, service: ServiceConfig) -> dict[str, Any]:
 def texts(request: Request) -> list[str]:
     """All text that the model has to read: messages and schema, without the picture."""
     found = [request.prompt.text, _system(request.prompt, request.model)]
+    found += [text for turn in request.prompt.history for text in turn]
     if request.faults:
-        found += [request.faults[-1].answer, _ask_again(request.faults[-1])]
+        found += [request.faults[-1].answer, _ask_again(request.prompt, request.faults[-1])]
     form = response_format(request.prompt.answer, request.model)
     return found if form is None else [*found, json.dumps(form)]
 
@@ -161,34 +166,33 @@ def read_reply(response: Any) -> Reply:
 
 
 def _system(prompt: Prompt, model: ModelConfig) -> str:
-    if model.schema_support == "json_schema":
+    if model.schema_support == "json_schema" or prompt.answer is PlainText:
         return prompt.system
     return f"{prompt.system}\n\n{schema_in_words(prompt.answer)}"
 
 
 def _messages(request: Request) -> list[dict[str, Any]]:
     prompt = request.prompt
-    question: str | list[dict[str, Any]] = prompt.text
+    messages: list[dict[str, Any]] = [{"role": "system", "content": _system(prompt, request.model)}]
+    for turn in prompt.history:
+        messages.append({"role": "user", "content": turn.question})
+        messages.append({"role": "assistant", "content": turn.answer})
+    messages.append({"role": "user", "content": prompt.text})
     if prompt.picture is not None:
         assert request.picture is not None
-        address = data_url(prompt.picture, request.picture.media_type)
-        question = [
-            {"type": "text", "text": prompt.text},
+        address = data_url(prompt.picture, request.picture)
+        first = messages[1]
+        first["content"] = [
+            {"type": "text", "text": first["content"]},
             {"type": "image_url", "image_url": {"url": address}},
         ]
-    messages: list[dict[str, Any]] = [
-        {"role": "system", "content": _system(prompt, request.model)},
-        {"role": "user", "content": question},
-    ]
     if request.faults:
         last = request.faults[-1]
         messages.append({"role": "assistant", "content": last.answer})
-        messages.append({"role": "user", "content": _ask_again(last)})
+        messages.append({"role": "user", "content": _ask_again(prompt, last)})
     return messages
 
 
-def _ask_again(fault: Fault) -> str:
-    return (
-        f"Your answer cannot be used: {fault.message}\n"
-        "Give the whole answer once more, corrected. Write one JSON object of the form asked for and nothing else."
-    )
+def _ask_again(prompt: Prompt, fault: Fault) -> str:
+    form = "" if prompt.answer is PlainText else " Write one JSON object of the form asked for and nothing else."
+    return f"Your answer cannot be used: {fault.message}\nGive the whole answer once more, corrected.{form}"

@@ -46,7 +46,7 @@ class CheckConfig(Section):
     """What a good record is, and how many bad ones are too many."""
 
     min_turns: int = Field(ge=1)
-    """Fewest turns of a PRIST dialogue (3 in the paper); every other kind has exactly one turn."""
+    """Fewest turns of a PRIST dialogue (3 in the paper); the other kinds have bounds of their own."""
     max_turns: int = Field(ge=1)
     """Most turns of a PRIST dialogue (7 in the paper)."""
     max_words_per_turn: int = Field(ge=1)
@@ -62,8 +62,8 @@ class CheckConfig(Section):
     min_turns_linked: float = Field(ge=0, le=1)
     """Of a PRIST dialogue's later turns, the share that must take up a content word of earlier ones; 97.5 % of the
     published records reach 0.75."""
-    word_list: str | None
-    """File of patterns, one per line, that no text may hold; null: none."""
+    word_list: str = Field(min_length=1)
+    """File of patterns, one per line, that no text may hold; DVC watches it."""
     refuse_emails: bool
     """Whether texts with an e-mail address go to quarantine."""
     refuse_phones: bool
@@ -73,6 +73,7 @@ class CheckConfig(Section):
     min_agreement_kappa: float = Field(ge=-1, le=1)
     """The same for Cohen's kappa (PRIST Table 1: 0.75)."""
     size_shares: SizeShares
+    """What share of the targets may be fine, medium and coarse."""
     max_unknown_foci_share: float = Field(ge=0, le=1)
     """Of the PRIST foci, the share of which the rules may know no class; 1 bounds nothing."""
     on_bad_share: Literal["stop", "warn"]
@@ -93,13 +94,16 @@ class SplitConfig(Section):
     """Which pictures are kept apart from training."""
 
     val_share: float = Field(gt=0, lt=1)
-    """Share of the pictures in `val`: expected without a ledger, reached in every stratum with one."""
+    """Share of the pictures in `val`: expected, or with `keep_split` reached in every stratum."""
     test_share: float = Field(gt=0, lt=1)
     """Share of the pictures in `test`, likewise."""
     seed: int
     """Another seed gives another split."""
-    ledger: str | None
-    """File in which the stage keeps every picture's split, so that no later run moves it; null: none is kept."""
+    keep_split: bool
+    """Whether a picture keeps the split that the ledger has for it, whatever is added; false: its content alone
+    decides, and the ledger is left as it is."""
+    ledger: str = Field(min_length=1)
+    """File of every picture's split, read and added to by the stage."""
     near_duplicate_bits: int = Field(ge=0, le=12)
     """Pictures whose 64-bit difference hashes differ in at most so many bits, and that look alike when compared, stay
     together. A copy differs in up to 9 bits, in 5 in most cases."""

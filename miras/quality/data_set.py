@@ -22,6 +22,20 @@ from miras.quality.tally import Tally
 from miras.quality.validation import Validation, validate
 
 NAME = "data_set"
+FIGURE_TEXTS = {
+    "pictures": "Pictures",
+    "pictures_without_licence": "Pictures whose licence nobody states",
+    "agreement_samples": "Things that at least two people drew",
+    "agreement_iou": "Overlap of their masks, mean IoU (1: the same pixels)",
+    "agreement_kappa": "Agreement beyond chance, mean Cohen's kappa (1: full, 0: none)",
+    "fine_share": "Targets that are fine",
+    "medium_share": "Targets that are medium",
+    "coarse_share": "Targets that are coarse",
+    "unknown_foci_share": "PRIST foci of no known class",
+    "focus_named_mean": "Words of a PRIST focus that are named before the request, mean",
+    "turns_linked_mean": "Later PRIST turns that take up a word of earlier ones, mean",
+}
+"""Figure -> what it says, in the order in which pages list them."""
 Consequence = Literal["allow", "warn", "stop"]
 
 
@@ -140,10 +154,13 @@ def _agreement_rule(column: str, what: str, bound: float) -> Rule:
 
 def _share_rule(name: str, bounds: ShareBounds) -> Rule:
     least, most = bounds.least or 0.0, 1.0 if bounds.most is None else bounds.most
-    said = f"between {least:.0%} and {most:.0%}" if (least, most) != (0, 1) else "any share (no bound is set)"
+    said = f"between {least:.0%} and {most:.0%}"
+    says = f"Of the targets, {said} are {name}."
+    if (least, most) == (0, 1):
+        says = f"Any share of the targets may be {name}: no bound is set."
     return Rule(
         f"{name}_share",
-        f"Of the targets, {said} are {name}.",
+        says,
         f"{{{name}_share:.1%}} of the targets are {name}, {said} expected. Choose other targets or pictures, or "
         f"change params.yaml: check.size_shares.{name}",
         gxe.ExpectColumnValuesToBeBetween(column=f"{name}_share", min_value=least, max_value=most),

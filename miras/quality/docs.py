@@ -21,8 +21,9 @@ from miras.dialogue.records import Dialogue, Region
 from miras.files import write_json
 from miras.quality.charts import Drawing, area_histogram, draw
 from miras.quality.config import CheckConfig
-from miras.quality.data_set import NAME, DataSetVerdict
+from miras.quality.data_set import FIGURE_TEXTS, NAME, DataSetVerdict
 from miras.quality.focus_classes import CLASS_OF
+from miras.quality.glossary import KIND_TEXTS, WORDS
 from miras.quality.strata import counts_and_shares
 from miras.quality.summary import focus_shares, kind_counts, spread_of, table_counts
 from miras.quality.tally import RuleTotal, Shown, SuiteTotal, Tally, spread
@@ -67,7 +68,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = lambda number: f"{number:,}".replace(",", "\u2009")
+    environment.filters["count"] = _count
     environment.filters["percent"] = _percent
     return environment
 
@@ -78,6 +79,10 @@ def whole_total(data_set: DataSetVerdict) -> SuiteTotal:
     total = SuiteTotal(suite, [RuleTotal(rule) for rule in suite.rules])
     total.add(data_set.validation, data_set.frame)
     return total
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", "\u2009")
 
 
 def _percent(share: float) -> str:
@@ -96,6 +101,8 @@ def _index(tally: Tally, data_set: DataSetVerdict, whole: SuiteTotal, check: Che
         "validations": [_overview(total) for total in totals],
         "problems": {"stop": data_set.broken("stop"), "warn": data_set.broken("warn")},
         "kinds": kind_counts(tally),
+        "kind_texts": KIND_TEXTS,
+        "words": WORDS,
         "sizes": {
             "targets": counts_and_shares(tally.target_sizes, SIZE_CLASSES),
             "all masks": counts_and_shares(tally.mask_sizes, SIZE_CLASSES),
@@ -149,8 +156,16 @@ def _data_set_page(whole: SuiteTotal, data_set: DataSetVerdict) -> dict[str, Any
         "results": [_told(rule) | {"consequence": consequences[rule.rule.name]} for rule in whole.rules],
         "samples": [],
         "is_whole": True,
-        "figures": {name.replace("_", " "): value for name, value in data_set.figures.items()},
+        "figures": {told: _figure(name, data_set.figures[name]) for name, told in FIGURE_TEXTS.items()},
     }
+
+
+def _figure(name: str, value: float | int | None) -> str:
+    if value is None:
+        return "not measured"
+    if isinstance(value, int):
+        return _count(value)
+    return f"{value:.3f}" if name.startswith("agreement") else _percent(value)
 
 
 def _told(total: RuleTotal) -> dict[str, Any]:

@@ -39,11 +39,6 @@ def dialogue_key(dialogue: Dialogue, phrases: Mapping[str, str]) -> str:
     return text_key(" ".join(texts))
 
 
-def dialogue_hash(dialogue: Dialogue, phrases: Mapping[str, str]) -> bytes:
-    """16 bytes that stand for `dialogue_key`: equal texts of a million dialogues are found without holding them."""
-    return hashlib.blake2b(dialogue_key(dialogue, phrases).encode(), digest_size=16).digest()
-
-
 def text_key_hash(key: str) -> int:
     """64 bits that stand for a normalised text."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
@@ -53,7 +48,8 @@ def repeated_dialogues(dialogues: Sequence[Dialogue], keys: Sequence[str], *, si
     """Row of each repetition -> row of the earlier dialogue it repeats. The first of a group stays.
 
     A dialogue repeats an earlier one of the same picture when their texts are equal, or when they have the
-    same targets and their shingles are at least `similarity` alike (Jaccard).
+    same targets and their shingles are at least `similarity` alike (Jaccard). Dialogues without picture repeat each
+    other when their texts are equal: there may be a million of them, too many to compare each with each.
 
     Args:
         dialogues: in the order of the table.
@@ -61,9 +57,13 @@ def repeated_dialogues(dialogues: Sequence[Dialogue], keys: Sequence[str], *, si
         similarity: in (0, 1].
     """
     rows_of_picture: dict[str, list[int]] = defaultdict(list)
-    for row, dialogue in enumerate(dialogues):
-        rows_of_picture[dialogue.image_id].append(row)
     repeats: dict[int, int] = {}
+    first_alone: dict[str, int] = {}
+    for row, dialogue in enumerate(dialogues):
+        if dialogue.image_id:
+            rows_of_picture[dialogue.image_id].append(row)
+        elif (first := first_alone.setdefault(keys[row], row)) != row:
+            repeats[row] = first
     for rows in rows_of_picture.values():
         repeats |= _repeats_in_picture(rows, dialogues, keys, similarity=similarity)
     return repeats

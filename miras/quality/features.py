@@ -5,9 +5,7 @@ A column that names a problem is null where there is none, so that its value is 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +13,13 @@ import pandas as pd
 
 from miras.dialogue.masks import CANVAS_PX, size_class
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Picture, Region, Turn
-from miras.dialogue.rendering import MARKERS, OBJ, SEG, phrases_in, render_answer
+from miras.dialogue.rendering import OBJ, SEG, phrases_in, render_answer
 from miras.quality.dialogue_progress import progress_of
 from miras.quality.duplicates import dialogue_key, repeated_dialogues, text_key
 from miras.quality.focus_classes import focus_class
-from miras.quality.mask_features import fault_of_runs, runs_px
+from miras.quality.mask_features import fault, fault_of_runs, runs_px
+from miras.quality.text_features import listed, names, text_features, texts, typed_markers
 from miras.quality.word_list import WordList
-
-# Our markers in any case, and the special tokens that language models and other data sets use.
-_MARKER = re.compile(
-    "|".join(re.escape(marker) for marker in MARKERS)
-    + r"|\[(?:REF|CLS|SEP|PAD|MASK|UNK|INST|/INST)\]"
-    + r"|</?(?:s|p|seg|obj|ref|unk|pad|mask|box|img|im_start|im_end)>|<\|[^|<>]*\|>",
-    re.IGNORECASE,
-)
-_SLOT_LIKE = re.compile(r"\{[^{}]*\}")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\ufffd]")
 
 _REGION_COLUMNS = {
     "record_id": "str",
@@ -128,14 +117,14 @@ def region_frame(regions: Sequence[Region], known: Known, *, bad_region_ids: Col
             "unknown_picture": _unknown_picture(region.image_id, known),
             "phrase": region.phrase,
             "phrase_words": len(region.phrase.split()),
-            "typed_markers": _typed_markers([region.phrase], slots_allowed=False),
+            "typed_markers": typed_markers([region.phrase], slots_allowed=False),
             "is_spoken": region.region_id in known.spoken,
             "target_without_mask": _target_without_mask(region, known),
             "same_phrase_as": _same_phrase_as(region, holders, known),
             "parent_problem": _parent_problem(region, known),
             "bad_parent": region.parent_id if region.parent_id in bad_region_ids else None,
             "id_used_again": region.region_id if region.region_id in known.repeated_region_ids else None,
-            "unwanted_words": _listed(known.words.found_in([region.phrase])),
+            "unwanted_words": listed(known.words.found_in([region.phrase])),
         }
         for region in regions
     ]
@@ -174,10 +163,10 @@ def dialogue_frame(
             "unknown_picture": _unknown_picture(dialogue.image_id, known) if _shows(dialogue) else None,
             "text_key": keys[row],
             "repeats": dialogues[repeats[row]].dialogue_id if row in repeats else None,
-            **_text_features(dialogue),
+            **text_features(dialogue),
             **_target_features(dialogue, known, bad_regions),
             "id_used_again": dialogue.dialogue_id if dialogue.dialogue_id in known.repeated_dialogue_ids else None,
-            "unwanted_words": _listed(known.words.found_in(_texts(dialogue))),
+            "unwanted_words": listed(known.words.found_in(texts(dialogue) + names(dialogue))),
             **_prist_features(dialogue, phrases),
         }
         for row, dialogue in enumerate(dialogues)
@@ -238,7 +227,7 @@ def _mask_row(region: Region, known: Known) -> dict[str, Any]:
     picture = (known.pictures or {}).get(region.image_id)
     height, width = region.mask.size
     runs = runs_px(region.mask)
-    problem = fault_of_runs(runs, height=height, width=width)
+    problem = fault_of_runs(runs, height=height, width=width) or _ignored_fault(region)
     area = None if runs is None or problem else int(runs[1::2].sum())
     canvas = area * (CANVAS_PX / max(height, width)) ** 2 if area else None
     return {
@@ -256,28 +245,14 @@ def _mask_row(region: Region, known: Known) -> dict[str, Any]:
     }
 
 
-def _text_features(dialogue: Dialogue) -> dict[str, Any]:
-    texts = [text for turn in dialogue.turns for text in (turn.question, turn.answer)]
-    return {
-        "turn_pattern": "".join(
-            letter
-            for turn in dialogue.turns
-            for letter, text in (("q", turn.question), ("a", turn.answer))
-            if text.strip()
-        ),
-        "turns": len(dialogue.turns),
-        "longest_text_words": max((len(text.split()) for text in texts), default=0),
-        "untidy_text": _listed(_untidy_texts(dialogue.turns)),
-        "typed_markers": _typed_markers([dialogue.focus, *texts], slots_allowed=True),
-        "slots_in_questions": sum(turn.question.count(TARGET_SLOT) for turn in dialogue.turns),
-        "slot_mismatch": _listed(_slot_mismatches(dialogue.turns)),
-        "wrong_references": _listed(_wrong_references(dialogue.turns)),
-        "speaks_of_no_mask": _mrseg_without_mask(dialogue),
-    }
-
-
-def _texts(dialogue: Dialogue) -> list[str]:
-    return [dialogue.focus, *(text for turn in dialogue.turns for text in (turn.question, turn.answer, *turn.names))]
+def _ignored_fault(region: Region) -> str | None:
+    """What is wrong with the mask of the pixels that scoring leaves out."""
+    if region.ignored is None or region.mask is None:
+        return None
+    if region.ignored.size != region.mask.size:
+        return "its mask of ignored pixels is {} x {} px, another size".format(*region.ignored.size)
+    problem = fault(region.ignored)
+    return f"of its ignored pixels {problem}" if problem else None
 
 
 def _prist_features(dialogue: Dialogue, phrases: Mapping[str, str]) -> dict[str, str | float | None]:
@@ -291,26 +266,19 @@ def _prist_features(dialogue: Dialogue, phrases: Mapping[str, str]) -> dict[str,
     }
 
 
-def _mrseg_without_mask(dialogue: Dialogue) -> str | None:
-    """The only question of an MRSeg dialogue, where it is about no mask: then it is an ordinary query."""
-    is_query = dialogue.kind == "mrseg" and len(dialogue.turns) == 1
-    about = any(turn.refers_to or turn.points_at for turn in dialogue.turns)
-    return dialogue.turns[0].question if is_query and not about else None
-
-
 def _target_features(dialogue: Dialogue, known: Known, bad_regions: Mapping[str, str]) -> dict[str, str | bool | None]:
     used = {region_id: known.regions.get(region_id) for turn in dialogue.turns for region_id in _used(turn)}
     found = {region_id: region for region_id, region in used.items() if region is not None}
     last = dialogue.turns[-1] if dialogue.turns else None
     return {
         "targets_per_turn": " ".join(str(len(turn.targets)) for turn in dialogue.turns),
-        "unknown_targets": _listed(region_id for region_id, region in used.items() if region is None),
-        "targets_elsewhere": _listed(
+        "unknown_targets": listed(region_id for region_id, region in used.items() if region is None),
+        "targets_elsewhere": listed(
             f"{region.region_id} of picture {region.image_id}"
             for region in found.values()
             if region.image_id != dialogue.image_id
         ),
-        "bad_targets": _listed(f"{key}: {bad_regions[key]}" for key in found if key in bad_regions),
+        "bad_targets": listed(f"{key}: {bad_regions[key]}" for key in found if key in bad_regions),
         "focus_key": text_key(dialogue.focus) or None,
         "target_phrase_key": _first_target_phrase(last, found),
         **_rendered(last, found),
@@ -340,46 +308,3 @@ def _rendered(last: Turn | None, found: Mapping[str, Region]) -> dict[str, str |
         "rendered_phrases": " | ".join(groups) + (f" and {stray} stray markers" if stray else ""),
         "target_phrases": " | ".join(phrases[region_id].strip() for region_id in last.targets),
     }
-
-
-def _untidy_texts(turns: Sequence[Turn]) -> Iterator[str]:
-    for number, turn in enumerate(turns, 1):
-        for name, text in (("question", turn.question), ("answer", turn.answer)):
-            if text.strip() and text != text.strip():
-                yield f"{name} {number} begins or ends with a blank"
-            if _CONTROL.search(text.strip()):
-                yield f"{name} {number} holds a control or replacement character"
-
-
-def _typed_markers(texts: Sequence[str], *, slots_allowed: bool) -> str | None:
-    """Markers that nobody may type, and braces that are no slot."""
-    found: Counter[str] = Counter()
-    for text in texts:
-        if "[" in text or "<" in text:
-            found.update(_MARKER.findall(text))
-        if "{" in text:
-            slots = _SLOT_LIKE.findall(text)
-            found.update(slot for slot in slots if not (slots_allowed and slot == TARGET_SLOT))
-    return ", ".join(sorted(found)) or None
-
-
-def _slot_mismatches(turns: Sequence[Turn]) -> Iterator[str]:
-    for number, turn in enumerate(turns, 1):
-        slots = turn.answer.count(TARGET_SLOT)
-        if slots != len(turn.targets):
-            yield f"answer {number} holds {TARGET_SLOT} {slots} times and names {len(turn.targets)} targets"
-        if turn.names and len(turn.names) != len(turn.targets):
-            yield f"answer {number} has {len(turn.names)} names for {len(turn.targets)} targets"
-
-
-def _wrong_references(turns: Sequence[Turn]) -> Iterator[str]:
-    for index, turn in enumerate(turns):
-        for earlier in turn.refers_to:
-            if not 0 <= earlier < index:
-                yield f"turn {index + 1} refers to turn {earlier + 1}, which is not before it"
-            elif not turns[earlier].targets:
-                yield f"turn {index + 1} refers to turn {earlier + 1}, which has no mask"
-
-
-def _listed(problems: Iterator[str] | Sequence[str]) -> str | None:
-    return "; ".join(problems) or None

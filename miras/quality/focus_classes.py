@@ -9,6 +9,7 @@ English only. "other" is what no rule knows.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from miras.quality.content_words import stem, words_of
@@ -92,6 +93,7 @@ _TWO_WORDS = {("phone", "number"): "number", ("license", "plate"): "lettering", 
               ("video", "section"): "layout"}  # fmt: skip
 
 
+@lru_cache(maxsize=100_000)  # the same phrases come back picture after picture
 def focus_class(phrase: str) -> str:
     """One of `SUBCLASSES` for the phrase of a focus; "other" where no rule knows it."""
     unquoted = _QUOTED.sub(" ", phrase)

@@ -9,7 +9,7 @@ Before anything is published, a Great Expectations suite looks for leaks in what
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,8 @@ from miras.paths import Paths
 from miras.progress import progress
 from miras.quality.config import SplitConfig
 from miras.quality.dealing import Group, deal, deal_on, read_ledger, write_ledger
-from miras.quality.duplicates import dialogue_hash
 from miras.quality.picture_looks import LookCache, near_duplicate_groups
-from miras.quality.strata import RegionFacts, SplitFigures, StrataCounts, read_region_facts, shares_of_strata
+from miras.quality.strata import SplitFigures, StrataCounts, read_region_sizes, shares_of_strata
 
 log = logging.getLogger(__name__)
 
@@ -50,27 +49,30 @@ def run(*, paths: Paths, work: Path, split: SplitConfig) -> None:
     """Deals the checked dialogues out to the splits, by picture.
 
     Raises:
-        DataError: a split would be empty, a picture file is broken, or the same picture or text is in two splits;
-            nothing is published.
+        DataError: a split would be empty, a picture file is broken, or the same picture is in two splits; nothing is
+            published.
         ConfigError: the ledger belongs to another seed.
     """
-    regions = read_region_facts(paths.checked_regions)
-    strata = StrataCounts(regions)
+    sizes = read_region_sizes(paths.checked_regions)
+    strata = StrataCounts(sizes)
     for dialogue in read_records(paths.checked_dialogues, Dialogue):
         strata.add(dialogue)
-    kept = read_ledger(Path(split.ledger), seed=split.seed) if split.ledger else {}
+    ledger = Path(split.ledger)
+    kept = read_ledger(ledger, seed=split.seed) if split.keep_split else {}
     plan = _planned(paths, strata, kept=kept, work=work, split=split)
     with finished_folder(Path(paths.split)) as folder:
         counts, left_out = _write_splits(folder, paths, plan)
         _refuse_empty(counts, plan, split)
         write_records(folder / LEFT_OUT_FILE, left_out)
-        figures = _look_again(folder, paths, plan, regions)
+        figures = _look_again(folder, paths, plan, sizes)
         strata_shares = shares_of_strata(strata, {key: plan.split_of[plan.content_of.get(key, key)] for key in strata})
         summary = {name: figures[name].summary() | {"strata": strata_shares[name]} for name in SPLITS}
         write_json(folder / paths.split_summary.name, summary)
-        if split.ledger:
+        if split.keep_split:
             dealt = {content: name for content, name in plan.split_of.items() if name is not None}
-            write_ledger(Path(split.ledger), {**kept, **dealt}, seed=split.seed)
+            write_ledger(ledger, {**kept, **dealt}, seed=split.seed)
+        elif not ledger.exists():  # DVC asks for every output
+            write_ledger(ledger, {}, seed=split.seed)
     for name in SPLITS:
         log.info("split name=%s dialogues=%d", name, counts[name])
     if left_out:
@@ -90,7 +92,7 @@ def _planned(paths: Paths, strata: StrataCounts, *, kept: Mapping[str, Split], w
     alone = [key for key in strata if key not in pictures]
     look_of |= {key: -1 - number for number, key in enumerate(alone)}
     groups = _groups(look_of, strata, content_of)
-    if not split.ledger:
+    if not split.keep_split:
         return _Plan(content_of, look_of, dict(deal(groups, split)))
     dealt = deal_on(groups, kept, split)
     return _Plan(content_of, _without(look_of, dealt), dealt)
@@ -161,25 +163,17 @@ def _refuse_empty(counts: Mapping[Split, int], plan: _Plan, split: SplitConfig) 
         )
 
 
-def _look_again(folder: Path, paths: Paths, plan: _Plan, regions: RegionFacts) -> dict[Split, SplitFigures]:
+def _look_again(folder: Path, paths: Paths, plan: _Plan, sizes: Mapping[str, str]) -> dict[Split, SplitFigures]:
     """Reads what was written: figures of each split, and no leak between them."""
     from miras.quality.leaks import Dealt, check_leaks  # Great Expectations takes seconds to load
 
-    figures = {name: SplitFigures(regions) for name in SPLITS}
-
-    def written() -> Iterator[Dealt]:
-        for name in SPLITS:
-            for dialogue in read_records(folder / paths.split_dialogues(name).name, Dialogue):
-                figures[name].add(dialogue)
-                content = plan.content_of.get(dialogue.image_id, dialogue.dialogue_id)
-                yield Dealt(
-                    record_id=dialogue.dialogue_id,
-                    split=name,
-                    image_id=dialogue.image_id or dialogue.dialogue_id,
-                    content=content,
-                    look=plan.look_of[content],
-                    text=dialogue_hash(dialogue, regions.phrases),
-                )
-
-    write_json(folder / VALIDATION_FILE, check_leaks(list(written())))
+    figures = {name: SplitFigures(sizes) for name in SPLITS}
+    written: dict[tuple[str, Split], None] = {}
+    for name in SPLITS:
+        for dialogue in read_records(folder / paths.split_dialogues(name).name, Dialogue):
+            figures[name].add(dialogue)
+            written[dialogue.image_id or dialogue.dialogue_id, name] = None
+    contents = {image_id: plan.content_of.get(image_id, image_id) for image_id, _ in written}
+    dealt = [Dealt(key, name, contents[key], plan.look_of[contents[key]]) for key, name in written]
+    write_json(folder / VALIDATION_FILE, check_leaks(dealt))
     return figures

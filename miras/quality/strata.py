@@ -19,28 +19,17 @@ NO_TARGET = "none"  # size class of a picture whose dialogues ask for no mask
 _SIZES = (*SIZE_CLASSES, NO_TARGET)
 
 
-@dataclass(frozen=True)
-class RegionFacts:
-    """What is asked of the regions, small enough to hold for a million of them."""
-
-    phrases: Mapping[str, str]
-    sizes: Mapping[str, str]
-    """Region id -> size class; only those that have a mask."""
-
-
-def read_region_facts(path: Path) -> RegionFacts:
-    """The facts of a table of regions.
+def read_region_sizes(path: Path) -> dict[str, str]:
+    """Region id -> size class, of the regions that have a mask.
 
     Raises:
         DataError: the table is missing or broken.
     """
-    phrases: dict[str, str] = {}
-    sizes: dict[str, str] = {}
-    for region in read_records(path, Region):
-        phrases[region.region_id] = region.phrase
-        if region.mask is not None:
-            sizes[region.region_id] = size_class(canvas_area_px(region.mask))
-    return RegionFacts(phrases, sizes)
+    return {
+        region.region_id: size_class(canvas_area_px(region.mask))
+        for region in read_records(path, Region)
+        if region.mask is not None
+    }
 
 
 @dataclass(frozen=True)
@@ -53,10 +42,13 @@ class StrataCounts:
     """Per picture (a dialogue without one counts as its own): how often each focus class and size class occurs.
 
     Iterates over image ids, and ids of dialogues without picture, in the order of the first dialogue.
+
+    Args:
+        sizes: as `read_region_sizes` gives them.
     """
 
-    def __init__(self, regions: RegionFacts) -> None:
-        self._regions = regions
+    def __init__(self, sizes: Mapping[str, str]) -> None:
+        self._sizes = sizes
         self._counts: dict[str, array[int]] = {}
         self._first: dict[str, str] = {}
         """Image id -> its first dialogue."""
@@ -75,7 +67,7 @@ class StrataCounts:
         counts = self._counts.setdefault(key, array("I", bytes(4 * (len(SUBCLASSES) + len(_SIZES)))))
         if dialogue.focus:
             counts[SUBCLASSES.index(focus_class(dialogue.focus))] += 1
-        for size in _target_sizes(dialogue, self._regions):
+        for size in _target_sizes(dialogue, self._sizes):
             counts[len(SUBCLASSES) + _SIZES.index(size)] += 1
 
     def first_unknown(self, known: Collection[str]) -> _Where | None:
@@ -108,8 +100,8 @@ def shares_of_strata(strata: StrataCounts, split_of: Mapping[str, Split | None])
 class SplitFigures:
     """Counts of one split, dialogue by dialogue."""
 
-    def __init__(self, regions: RegionFacts) -> None:
-        self._regions = regions
+    def __init__(self, sizes: Mapping[str, str]) -> None:
+        self._sizes = sizes
         self._pictures: set[str] = set()
         self._targets: set[str] = set()
         self._kinds: Counter[str] = Counter()
@@ -128,7 +120,7 @@ class SplitFigures:
 
     def summary(self) -> dict[str, Any]:
         """JSON values; size classes are of the targets that have a mask, each region once."""
-        sizes = Counter(self._regions.sizes[key] for key in self._targets if key in self._regions.sizes)
+        sizes = Counter(self._sizes[key] for key in self._targets if key in self._sizes)
         return {
             "pictures": len(self._pictures),
             "dialogues": self._kinds.total(),
@@ -148,5 +140,5 @@ def counts_and_shares(counts: Mapping[str, int], names: Collection[str]) -> dict
     }
 
 
-def _target_sizes(dialogue: Dialogue, regions: RegionFacts) -> Iterator[str]:
-    return (regions.sizes[key] for turn in dialogue.turns for key in turn.targets if key in regions.sizes)
+def _target_sizes(dialogue: Dialogue, sizes: Mapping[str, str]) -> Iterator[str]:
+    return (sizes[key] for turn in dialogue.turns for key in turn.targets if key in sizes)

@@ -246,7 +246,7 @@ def _text_rules(check: CheckConfig) -> tuple[Rule, ...]:
         Rule(
             "not_repeated",
             "No dialogue repeats an earlier one of its picture in the same or nearly the same words.",
-            "says the same as {repeats} of the same picture",
+            "says the same as {repeats}",
             _no_value("repeats"),
         ),
         Rule(

@@ -39,7 +39,7 @@ class WordList:
             yield from (match.group() for match in pattern.finditer(text))
 
 
-def read_word_list(path: str | None, *, emails: bool, phones: bool) -> WordList:
+def read_word_list(path: str, *, emails: bool, phones: bool) -> WordList:
     """The built-in patterns that are asked for and those of a file.
 
     The file has one regular expression per line, which has to match whole words; empty lines and lines that begin
@@ -48,7 +48,7 @@ def read_word_list(path: str | None, *, emails: bool, phones: bool) -> WordList:
     Raises:
         ConfigError: the file is missing, not UTF-8, or a line is no regular expression or matches the empty text.
     """
-    return WordList(emails=emails, phones=phones, patterns=_patterns(Path(path)) if path else ())
+    return WordList(emails=emails, phones=phones, patterns=_patterns(Path(path)))
 
 
 def _patterns(path: Path) -> tuple[re.Pattern[str], ...]:
@@ -57,7 +57,7 @@ def _patterns(path: Path) -> tuple[re.Pattern[str], ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
         raise ConfigError(
-            f"{path}: {reason}. Name a text file with one pattern per line in params.yaml: check.word_list, or null."
+            f"{path}: {reason}. Name a text file with one pattern per line in params.yaml: check.word_list."
         ) from None
     return tuple(_whole_words(line.strip(), f"{path}:{number}") for number, line in _stated(lines))
 

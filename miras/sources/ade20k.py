@@ -81,9 +81,9 @@ class _Annotated:
 def read(source: Ade20kSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:
     """The pictures with their regions, objects before parts, masks of what is visible, without phrases.
 
-    The category is the annotator's own word where it is among the class's synonyms, else the first synonym; a word
-    in the plural ("cars") makes a group, with the attribute crowd = yes. A part whose object is rejected is rejected
-    with it.
+    The category is the annotator's own word where it is among the class's synonyms, else the first synonym, the same
+    for all of a class in a picture; the others are its attribute synonyms. A word in the plural ("cars") makes a
+    group, with the attribute crowd = yes. A part whose object is rejected is rejected with it.
 
     Raises:
         DataError: no such folder, or no JSON file in it.
@@ -150,9 +150,10 @@ def _region(item: _Object, matched: Mapping[int, Rle], regions: Mapping[int, Reg
 def _annotated(records: Sequence[Any], size: tuple[int, int], *, where: str, ignore: Sequence[str]) -> _Annotated:
     found: dict[int, _Object] = {}
     annotated = _Annotated([], [], set())
+    words: dict[int, str] = {}
     for number, record in enumerate(records):
         try:
-            item = _object(record, size)
+            item = _object(record, size, words)
             if item.object_id in found or item.object_id in annotated.left_out:
                 raise DataError(f"an earlier object has the same id {item.object_id}")
         except DataError as error:
@@ -166,19 +167,23 @@ def _annotated(records: Sequence[Any], size: tuple[int, int], *, where: str, ign
     return annotated
 
 
-def _object(record: Any, size: tuple[int, int]) -> _Object:
+def _object(record: Any, size: tuple[int, int], words: dict[int, str]) -> _Object:
+    """An object, called as the earlier ones of its class; `words` keeps what each class is called."""
     if not isinstance(record, dict) or not isinstance(record.get("parts"), dict):
         raise DataError('expected an object with keys, "parts" among them')
     parts = record["parts"]
     parent = parts.get("ispartof")
-    category, is_group = _category(record)
+    class_number = _whole_number(record, "name_ndx")
+    synonyms = [category_name(part) for part in category_name(record.get("name")).split(",")]
+    own_word, is_group = _own_word(record.get("raw_name"), synonyms)
+    word = words.setdefault(class_number, own_word)
     return _Object(
         object_id=_whole_number(record, "id"),
-        class_number=_whole_number(record, "name_ndx"),
+        class_number=class_number,
         level=_whole_number(parts, "part_level"),
         parent=None if parent in ([], None) else _whole_number(parts, "ispartof"),
-        category=category,
-        attributes=_attributes(record, is_group=is_group),
+        category=f"group of {plural(word)}" if is_group else word,
+        attributes=_attributes(record, is_group=is_group, synonyms=[other for other in synonyms if other != word]),
         outline=_outline(record.get("polygon"), size),
     )
 
@@ -190,24 +195,22 @@ def _whole_number(record: Mapping[str, Any], key: str) -> int:
     return value
 
 
-def _category(record: Mapping[str, Any]) -> tuple[str, bool]:
-    """Words, and whether they speak of several things."""
-    synonyms = [category_name(part) for part in category_name(record.get("name")).split(",")]
-    raw = record.get("raw_name")
-    if raw in synonyms:
-        return str(raw), False
-    if any(raw == plural(synonym) for synonym in synonyms):
-        return f"group of {raw}", True
+def _own_word(raw: object, synonyms: Sequence[str]) -> tuple[str, bool]:
+    """The synonym that the annotator used (else the first), and whether in the plural."""
+    for synonym in synonyms:
+        if raw in (synonym, plural(synonym)):
+            return synonym, raw != synonym
     return synonyms[0], False
 
 
-def _attributes(record: Mapping[str, Any], *, is_group: bool) -> dict[str, str]:
+def _attributes(record: Mapping[str, Any], *, is_group: bool, synonyms: Sequence[str]) -> dict[str, str]:
     listed = record.get("attributes")
     words = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
     stated = {
         "crowd": "yes" if is_group else "",
         "occluded": "yes" if record.get("occluded") == "yes" else "",
         "cropped": "yes" if record.get("crop") == "1" else "",
+        "synonyms": ", ".join(synonyms),
         "described_as": ", ".join(printable(word) for word in words),
     }
     return {key: value for key, value in stated.items() if value}

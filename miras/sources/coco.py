@@ -66,6 +66,9 @@ class CocoSource(Section):
     """The annotation file."""
     pictures: str = ""
     """Folder of the pictures; "" looks beside the file, in JPEGImages/ and in images/."""
+    is_exhaustive: bool = True
+    """Whether every object of the classes is outlined in every picture, as in COCO itself. Where not, nothing asks
+    for all of a class, for the other one of two, or for what is not there."""
 
 
 def read(source: CocoSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:

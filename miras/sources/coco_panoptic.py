@@ -5,7 +5,8 @@ The PNG of a picture holds at each pixel the segment's id, red + 256 green + 655
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ def read(source: CocoPanopticSource, *, limits: ReadLimits) -> Iterator[FilePict
         raise DataError(f"{segments}: no such folder. Set `segments` to the folder of the panoptic PNG.")
     folders = instances.picture_folders(source.pictures, annotations=path)
     index = instances.index(path)
-    categories = _categories(path, index.categories)
+    categories = instances.read_categories(path, index.categories, _category)
     pictures = instances.open_pictures(
         index, folders=folders, limits=limits, file_names=lambda record: [record.get("file_name")]
     )
@@ -62,22 +63,21 @@ def read(source: CocoPanopticSource, *, limits: ReadLimits) -> Iterator[FilePict
         except DataError as error:
             yield rejection(RejectedPicture, item.where, error)
             continue
-        yield from (region for region in found if isinstance(region, Rejected))
-        yield item.with_regions([region for region in found if isinstance(region, Region)])
+        yield from item.with_regions(found)
 
 
-def _categories(path: Path, records: Sequence[Any]) -> dict[Any, dict[str, Any]]:
-    categories: dict[Any, dict[str, Any]] = {}
-    for index, record in enumerate(records):
-        try:
-            key, raw = instances.field_of(record, "id"), instances.field_of(record, "name")
-            categories[key] = {"raw": raw, "name": _words(raw), "is_thing": record.get("isthing") in (1, True)}
-        except DataError as error:
-            raise DataError(f"{path}: categories[{index}]: {error}. Correct it in the file.") from None
-    return categories
+@dataclass(frozen=True)
+class _Category:
+    raw: str
+    name: str
+    is_thing: bool
 
 
-def _words(raw: object) -> str:
+def _category(record: Mapping[str, Any], raw: str) -> _Category:
+    return _Category(raw=raw, name=_words(raw), is_thing=record.get("isthing") in (1, True))
+
+
+def _words(raw: str) -> str:
     """ "wall-other-merged" -> "wall", "wall-brick" -> "brick wall"."""
     name = category_name(raw)
     for ending in (*STUFF_ENDINGS, *STUFF_ENDINGS):
@@ -87,7 +87,7 @@ def _words(raw: object) -> str:
 
 
 def _regions(
-    item: OpenPicture, folder: Path, categories: Mapping[Any, Mapping[str, Any]], limits: ReadLimits
+    item: OpenPicture, folder: Path, categories: Mapping[Any, _Category], limits: ReadLimits
 ) -> Iterator[Region | Rejected]:
     if len(item.annotations) != 1 or not isinstance(item.annotations[0].get("segments_info"), list):
         raise DataError(f"{len(item.annotations)} annotations; expected one, with a list of segments_info")
@@ -102,7 +102,7 @@ def _regions(
             if category_id not in categories:
                 raise DataError(f"category id {category_id!r} is not among the categories")
             category = categories[category_id]
-            if category["raw"] in limits.ignore_categories:
+            if category.raw in limits.ignore_categories:
                 continue
             mask = ids == segment_id
             if not mask.any():
@@ -111,13 +111,13 @@ def _regions(
             yield rejection(RejectedRegion, where, error)
             continue
         is_crowd = segment.get("iscrowd") in (1, True)
-        stated = {"crowd": "yes" if is_crowd else "", "kind": "" if category["is_thing"] else "semantic"}
+        stated = {"crowd": "yes" if is_crowd else "", "kind": "" if category.is_thing else "semantic"}
         yield Region(
             region_id=f"{item.image_id}-r{number}",
             image_id=item.image_id,
             phrase="",
             mask=masks.encode(mask),
-            category=f"group of {plural(category['name'])}" if is_crowd else category["name"],
+            category=f"group of {plural(category.name)}" if is_crowd else category.name,
             attributes={key: value for key, value in stated.items() if value},
         )
         number += 1

@@ -1,16 +1,17 @@
 """Files in COCO's instances form of any size: indexed in one pass, then read picture by picture.
 
-What LVIS, PACO and the JSON form of PASCAL-Part share; how categories are named and what a region holds is theirs.
+What LVIS, PACO, COCO panoptic and the JSON form of PASCAL-Part share; how categories are named and what a region holds
+is theirs.
 """
 
 from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from miras.sources.pictures import (
 )
 
 log = logging.getLogger(__name__)
+Category = TypeVar("Category")
 
 LISTS = ("images", "annotations", "categories")
 NO_IMAGE = -1
@@ -86,9 +88,17 @@ class OpenPicture:
     def origin(self) -> str:
         return printable(self.record.get("file_name") or self.record.get("coco_url"))
 
-    def with_regions(self, regions: Sequence[Region], *, absent: Sequence[str] = ()) -> FilePicture:
-        """What a reader yields."""
-        return FilePicture.of(
+    def with_regions(
+        self, found: Iterable[Region | Rejected], *, absent: Sequence[str] = ()
+    ) -> Iterator[FilePicture | Rejected]:
+        """What a reader yields: what of the picture could not be read, then the picture with its regions."""
+        regions: list[Region] = []
+        for item in found:
+            if isinstance(item, Rejected):
+                yield item
+            else:
+                regions.append(item)
+        yield FilePicture.of(
             self.picture,
             image_id=self.image_id,
             origin=self.origin,
@@ -96,6 +106,14 @@ class OpenPicture:
             licence=self.licence,
             absent=absent,
         )
+
+
+@dataclass(frozen=True)
+class NamedCategory:
+    """What the regions of a category have in common."""
+
+    name: str
+    attributes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -254,6 +272,53 @@ def _strays(instances: Instances, file: BinaryIO) -> Iterator[Rejected]:
         except DataError as error:
             reason = error
         yield rejection(RejectedRegion, where, reason)
+
+
+def read_categories(
+    path: Path, records: Sequence[Any], read: Callable[[Mapping[str, Any], str], Category]
+) -> dict[Any, Category]:
+    """The categories of a file by their id.
+
+    Args:
+        path: of the file, for messages.
+        records: as they stand in the file.
+        read: makes a category of its record and its name; what it refuses with a `DataError` stops the reading.
+
+    Raises:
+        DataError: a record has no id or name, or an earlier one the same id.
+    """
+    categories: dict[Any, Category] = {}
+    for number, record in enumerate(records):
+        try:
+            key, raw = field_of(record, "id"), field_of(record, "name")
+            if not isinstance(raw, str):
+                raise DataError(f"expected a name, found {raw!r}")
+            if key in categories:
+                raise DataError(f"an earlier category has the same id {key}")
+            categories[key] = read(record, raw)
+        except DataError as error:
+            raise DataError(f"{path}: categories[{number}]: {error}. Correct it in the file.") from None
+    return categories
+
+
+def plain_regions(item: OpenPicture, categories: Mapping[Any, NamedCategory | None]) -> Iterator[Region | Rejected]:
+    """A region without phrase or parent for each annotation of a picture; see `outlined`."""
+    number = 0
+    for found in outlined(item, categories):
+        if isinstance(found, Rejected):
+            yield found
+            continue
+        category = categories[found.category_id]
+        assert category is not None  # `outlined` leaves them out
+        yield Region(
+            region_id=f"{item.image_id}-r{number}",
+            image_id=item.image_id,
+            phrase="",
+            mask=found.mask,
+            category=category.name,
+            attributes=dict(category.attributes),
+        )
+        number += 1
 
 
 def outlined(item: OpenPicture, categories: Mapping[Any, object]) -> Iterator[Outlined | Rejected]:

@@ -70,6 +70,9 @@ class LabelmeSource(Section):
     """Folder of the *.json files, with its subfolders."""
     pictures: str = ""
     """Folder of the pictures; "" looks beside each file."""
+    is_exhaustive: bool = False
+    """Whether every object of the classes is outlined in every picture, and not only what somebody needed. Where not,
+    nothing asks for all of a class, for the other one of two, or for what is not there."""
 
 
 def read(source: LabelmeSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:

@@ -6,8 +6,8 @@ Source: reference facts 4.5 and 4.6; the categories' synonyms and definitions ar
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,14 +15,16 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from miras.config import Section
-from miras.dialogue.records import Region, Rejected
-from miras.errors import DataError
+from miras.dialogue.records import Rejected
+from miras.generate.view import OTHERS
 from miras.sources import instances
 from miras.sources.annotations import category_name
-from miras.sources.instances import OpenPicture
+from miras.sources.federated import absent_names, not_all_outlined
+from miras.sources.instances import NamedCategory
 from miras.sources.limits import ReadLimits
 from miras.sources.pictures import FilePicture, printable
 
+PERSON = "person"  # version 0.5 calls that class by the first of its synonyms, "baby"
 _SENSE = re.compile(r"_\((?P<sense>[^()]*)\)")
 
 
@@ -36,21 +38,11 @@ class LvisSource(Section):
     """Folder that holds train2017/ and val2017/, or the pictures themselves; "" looks beside the annotations."""
 
 
-@dataclass(frozen=True)
-class LvisCategory:
-    """A class of LVIS."""
-
-    name: str
-    """As words, without its sense: "bow" of "bow_(decorative_ribbons)"."""
-    attributes: dict[str, str]
-    """sense ("decorative ribbons"), synonyms ("a, b") and definition, where stated."""
-
-
 def read(source: LvisSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:
     """The pictures with their regions, without phrases; `FilePicture.absent` names what is surely not there.
 
-    A class is absent if the file lists it as negative and no class of the same words is annotated in the picture,
-    or listed as not exhaustively annotated: there may be no mouse (animal), yet a mouse (computer equipment).
+    Attributes, where stated: sense ("decorative ribbons" of "bow_(decorative_ribbons)", whose category is "bow"),
+    synonyms ("a, b"), definition; and others = yes where the picture shows more of the class than is outlined.
 
     Raises:
         DataError: the file as a whole is not COCO instances.
@@ -58,29 +50,16 @@ def read(source: LvisSource, *, limits: ReadLimits) -> Iterator[FilePicture | Re
     path = Path(source.annotations)
     folders = instances.picture_folders(source.pictures, annotations=path)
     index = instances.index(path)
-    categories = _categories(path, index.categories, ignore=limits.ignore_categories)
+    categories = instances.read_categories(
+        path, index.categories, lambda record, raw: None if raw in limits.ignore_categories else _category(record, raw)
+    )
+    names = {key: category.name for key, category in categories.items() if category}
     for item in instances.open_pictures(index, folders=folders, limits=limits, file_names=picture_names):
         if isinstance(item, Rejected):
             yield item
             continue
-        regions: list[Region] = []
-        for found in instances.outlined(item, categories):
-            if isinstance(found, Rejected):
-                yield found
-                continue
-            category = categories[found.category_id]
-            assert category is not None  # `outlined` leaves them out
-            regions.append(
-                Region(
-                    region_id=f"{item.image_id}-r{len(regions)}",
-                    image_id=item.image_id,
-                    phrase="",
-                    mask=found.mask,
-                    category=category.name,
-                    attributes=category.attributes,
-                )
-            )
-        yield item.with_regions(regions, absent=_absent(item, categories))
+        known = ChainMap(_with_others(not_all_outlined(item), categories), categories)
+        yield from item.with_regions(instances.plain_regions(item, known), absent=absent_names(item, names))
 
 
 def picture_names(record: Mapping[str, Any]) -> list[object]:
@@ -107,42 +86,23 @@ def words_and_sense(raw: object) -> tuple[str, str]:
     return (category_name(name), category_name(senses[0])) if senses and name else (whole, "")
 
 
-def _categories(path: Path, records: Sequence[Any], *, ignore: Sequence[str]) -> dict[Any, LvisCategory | None]:
-    categories: dict[Any, LvisCategory | None] = {}
-    for index, record in enumerate(records):
-        try:
-            key, raw = instances.field_of(record, "id"), instances.field_of(record, "name")
-            if key in categories:
-                raise DataError(f"an earlier category has the same id {key}")
-            categories[key] = None if raw in ignore else _category(record, raw)
-        except DataError as error:
-            raise DataError(f"{path}: categories[{index}]: {error}. Correct it in the file.") from None
-    return categories
-
-
-def _category(record: Mapping[str, Any], raw: object) -> LvisCategory:
+def _category(record: Mapping[str, Any], raw: str) -> NamedCategory:
     name, sense = words_and_sense(raw)
     listed = record.get("synonyms")
     synonyms = [words_and_sense(item)[0] for item in listed] if isinstance(listed, list) else []
+    if PERSON in synonyms:
+        name = PERSON
     others = [item for item in dict.fromkeys(synonyms) if item != name]
     stated = {"sense": sense, "synonyms": ", ".join(others), "definition": printable(record.get("def") or "")}
-    return LvisCategory(name=name, attributes={key: value for key, value in stated.items() if value})
+    return NamedCategory(name=name, attributes={key: value for key, value in stated.items() if value})
 
 
-def _absent(item: OpenPicture, categories: Mapping[Any, LvisCategory | None]) -> tuple[str, ...]:
-    present = [annotation.get("category_id") for annotation in item.annotations if isinstance(annotation, dict)]
-    doubtful = {
-        category.name for category in _known([*present, *_ids(item, "not_exhaustive_category_ids")], categories)
+def _with_others(
+    ids: Sequence[int | str], categories: Mapping[Any, NamedCategory | None]
+) -> dict[Any, NamedCategory | None]:
+    """The categories with these ids, marked as such that are not all outlined."""
+    found = {key: categories[key] for key in ids if key in categories}
+    return {
+        key: category and NamedCategory(category.name, {**category.attributes, OTHERS: "yes"})
+        for key, category in found.items()
     }
-    negative = [category.name for category in _known(_ids(item, "neg_category_ids"), categories)]
-    return tuple(dict.fromkeys(name for name in negative if name not in doubtful))
-
-
-def _ids(item: OpenPicture, key: str) -> list[object]:
-    value = item.record.get(key)
-    return value if isinstance(value, list) else []
-
-
-def _known(ids: Sequence[object], categories: Mapping[Any, LvisCategory | None]) -> list[LvisCategory]:
-    found = [categories.get(key) for key in ids if isinstance(key, int | str)]
-    return [category for category in found if category]

@@ -64,17 +64,19 @@ def write(
 
 
 def write_masks(regions: Iterable[Region], path: Path) -> int:
-    """Writes an object of region id -> run-length code, for the markers of the set "miras"; returns how many.
+    """Writes an object of name -> run-length code, for the markers of the set "miras"; returns how many.
 
-    Regions without mask, and those that name an annotation of another data set, are passed over.
+    A region goes by the name that markers give it: the annotation that it was imported from, else its id. Regions
+    without mask, and those that name an annotation of another data set, are passed over.
     """
     count = 0
     with finished_file(path) as aside, aside.open("w", encoding="utf-8") as file:
         for region in regions:
-            if region.mask is None or _name_of(region).dataset != OWN_DATASET:
+            name = _name_of(region)
+            if region.mask is None or name.dataset != OWN_DATASET:
                 continue
             code = json.dumps({"size": list(region.mask.size), "counts": region.mask.counts})
-            file.write((",\n" if count else "{\n") + f"{json.dumps(region.region_id)}: {code}")
+            file.write((",\n" if count else "{\n") + f"{json.dumps(name.annotation)}: {code}")
             count += 1
         file.write("\n}\n" if count else "{}\n")
     return count

@@ -109,7 +109,7 @@ class MaskStore:
                 shapes = content.get("shapes") if isinstance(content, dict) else None
                 if not isinstance(shapes, list):
                     raise DataError('no list under "shapes": not a ReasonSeg file')
-                return FoundMask(target_mask(shapes, picture), UNNAMED)
+                return FoundMask(target_mask(shapes, picture)[0], UNNAMED)
             return self._of_annotation(name, files, image=image, picture=picture)
         except DataError as error:
             raise DataError(f"{name.dataset} {name.annotation!r}: {error}") from None

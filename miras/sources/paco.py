@@ -18,8 +18,10 @@ from pydantic import Field
 from miras.config import Section
 from miras.dialogue.records import Region, Rejected
 from miras.errors import DataError
+from miras.generate.view import OTHERS
 from miras.sources import instances
 from miras.sources.annotations import RejectedRegion, category_name, rejection
+from miras.sources.federated import absent_names, not_all_outlined
 from miras.sources.instances import OpenPicture, Outlined
 from miras.sources.limits import ReadLimits
 from miras.sources.lvis import picture_names, words_and_sense
@@ -62,9 +64,9 @@ class _Vocabulary:
 def read(source: PacoSource, *, limits: ReadLimits) -> Iterator[FilePicture | Rejected]:
     """The pictures with their regions, objects before parts; `parent_id` of a part is its object.
 
-    Attributes: `colour` where one or two are stated (the dominant ones where the file says which), and the other
-    kinds by their own names. A part whose object is rejected is rejected with it; one whose object is left out is
-    left out.
+    Attributes: `colour` where one or two are stated (the dominant ones where the file says which), the other kinds by
+    their own names, and others = yes where the picture shows more of the category than is outlined. A part whose
+    object is rejected is rejected with it; one whose object is left out is left out.
 
     Raises:
         DataError: the file as a whole is not COCO instances, or a category or attribute is malformed.
@@ -73,19 +75,19 @@ def read(source: PacoSource, *, limits: ReadLimits) -> Iterator[FilePicture | Re
     folders = instances.picture_folders(source.pictures, annotations=path)
     index = instances.index(path)
     vocabulary = _Vocabulary(
-        _categories(path, index.categories, ignore=limits.ignore_categories), _attributes(path, index.other)
+        instances.read_categories(
+            path, index.categories, lambda _, raw: _read_category(raw, ignore=limits.ignore_categories)
+        ),
+        _attributes(path, index.other),
     )
+    objects = {
+        key: category.name for key, category in vocabulary.categories.items() if category and not category.is_part
+    }
     for item in instances.open_pictures(index, folders=folders, limits=limits, file_names=picture_names):
         if isinstance(item, Rejected):
             yield item
             continue
-        regions: list[Region] = []
-        for found in _regions(item, vocabulary):
-            if isinstance(found, Rejected):
-                yield found
-            else:
-                regions.append(found)
-        yield item.with_regions(regions)
+        yield from item.with_regions(_regions(item, vocabulary), absent=absent_names(item, objects))
 
 
 def _regions(item: OpenPicture, vocabulary: _Vocabulary) -> Iterator[Region | Rejected]:
@@ -143,9 +145,13 @@ def _region(
         phrase="",
         mask=found.mask,
         category=_category(found, vocabulary).name,
-        attributes=_stated(found.record, vocabulary.attributes),
+        attributes=_stated(found.record, vocabulary.attributes) | _others(found, item),
         parent_id=parent_id,
     )
+
+
+def _others(found: Outlined, item: OpenPicture) -> dict[str, str]:
+    return {OTHERS: "yes"} if found.category_id in not_all_outlined(item) else {}
 
 
 def _stated(record: Mapping[str, Any], attributes: Mapping[Any, _Attribute]) -> dict[str, str]:
@@ -167,20 +173,10 @@ def _listed(record: Mapping[str, Any], key: str, attributes: Mapping[Any, _Attri
     return [attributes[key] for key in dict.fromkeys(known)]
 
 
-def _categories(path: Path, records: Sequence[Any], *, ignore: Sequence[str]) -> dict[Any, _Category | None]:
-    categories: dict[Any, _Category | None] = {}
-    for index, record in enumerate(records):
-        try:
-            key, raw = instances.field_of(record, "id"), instances.field_of(record, "name")
-            if key in categories:
-                raise DataError(f"an earlier category has the same id {key}")
-            thing, colon, part = str(raw).partition(":")
-            name = words_and_sense(part if colon else thing)[0]
-            is_ignored = raw in ignore or thing in ignore
-            categories[key] = None if is_ignored else _Category(name=name, is_part=bool(colon))
-        except DataError as error:
-            raise DataError(f"{path}: categories[{index}]: {error}. Correct it in the file.") from None
-    return categories
+def _read_category(raw: str, *, ignore: Sequence[str]) -> _Category | None:
+    thing, colon, part = raw.partition(":")
+    name = words_and_sense(part if colon else thing)[0]
+    return None if raw in ignore or thing in ignore else _Category(name=name, is_part=bool(colon))
 
 
 def _attributes(path: Path, other: Mapping[str, Any]) -> dict[Any, _Attribute]:

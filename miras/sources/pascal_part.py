@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -25,6 +25,7 @@ from miras.errors import DataError
 from miras.progress import progress
 from miras.sources import instances
 from miras.sources.annotations import RejectedPicture, RejectedRegion, category_name, covering, rejection
+from miras.sources.instances import NamedCategory
 from miras.sources.limits import ReadLimits
 from miras.sources.pascal_part_names import object_words, part_words
 from miras.sources.pictures import FilePicture, ImageIds, UprightPicture, find_picture, load_picture, printable
@@ -163,45 +164,21 @@ def _of_size(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _read_json(path: Path, folders: Sequence[Path], limits: ReadLimits) -> Iterator[FilePicture | Rejected]:
     index = instances.index(path)
-    categories = _categories(path, index.categories, ignore=limits.ignore_categories)
+    categories = instances.read_categories(
+        path, index.categories, lambda _, raw: _read_category(raw, ignore=limits.ignore_categories)
+    )
     pictures = instances.open_pictures(
         index, folders=folders, limits=limits, file_names=lambda record: [record.get("file_name")]
     )
     for item in pictures:
         if isinstance(item, Rejected):
             yield item
-            continue
-        regions: list[Region] = []
-        for found in instances.outlined(item, categories):
-            if isinstance(found, Rejected):
-                yield found
-                continue
-            stated = categories[found.category_id]
-            assert stated is not None  # `outlined` leaves them out
-            regions.append(
-                Region(
-                    region_id=f"{item.image_id}-r{len(regions)}",
-                    image_id=item.image_id,
-                    phrase="",
-                    mask=found.mask,
-                    category=" ".join(stated.values()),
-                    attributes=stated,
-                )
-            )
-        yield item.with_regions(regions)
+        else:
+            yield from item.with_regions(instances.plain_regions(item, categories))
 
 
-def _categories(path: Path, records: Sequence[Any], *, ignore: Sequence[str]) -> dict[Any, dict[str, str] | None]:
-    """By id: object and, but for whole objects, part."""
-    categories: dict[Any, dict[str, str] | None] = {}
-    for index, record in enumerate(records):
-        try:
-            key, raw = instances.field_of(record, "id"), str(instances.field_of(record, "name"))
-            if key in categories:
-                raise DataError(f"an earlier category has the same id {key}")
-            thing, colon, part = raw.partition(":")
-            stated = {"object": object_words(thing)} | ({"part": category_name(part)} if colon else {})
-            categories[key] = None if raw in ignore or thing in ignore else stated
-        except DataError as error:
-            raise DataError(f"{path}: categories[{index}]: {error}. Correct it in the file.") from None
-    return categories
+def _read_category(raw: str, *, ignore: Sequence[str]) -> NamedCategory | None:
+    """Its attributes are object and, but for whole objects, part."""
+    thing, colon, part = raw.partition(":")
+    stated = {"object": object_words(thing)} | ({"part": category_name(part)} if colon else {})
+    return None if raw in ignore or thing in ignore else NamedCategory(" ".join(stated.values()), stated)

@@ -10,7 +10,12 @@ import re
 from miras.errors import DataError
 from miras.sources.annotations import category_name
 
-OBJECTS = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "TV monitor"}
+OBJECTS = {
+    "diningtable": "dining table",
+    "table": "dining table",  # so in PASCAL-Part; other tables are not annotated
+    "pottedplant": "potted plant",
+    "tvmonitor": "TV monitor",
+}
 _NUMBERED = re.compile(r"_\d+$")  # "wheel_2": one of several, in no order
 
 _SIDES = {"l": "left", "r": "right"}

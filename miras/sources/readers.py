@@ -24,9 +24,13 @@ from miras.sources import (
     semantic,
     visual_genome,
 )
+from miras.sources.coco import CocoSource
+from miras.sources.config import Source
+from miras.sources.labelme import LabelmeSource
 from miras.sources.limits import ReadLimits
 from miras.sources.records import SourcePicture, TextOnly
 from miras.sources.scenes import ScenesSource
+from miras.sources.semantic import SemanticSource
 
 Item = SourcePicture | TextOnly | Rejected
 
@@ -37,8 +41,23 @@ def _read_scenes(source: ScenesSource, *, limits: ReadLimits) -> Iterator[Source
     yield from progress(rendered, total=count, name="rendering scenes", unit="pictures")
 
 
-# Their annotators outlined what they were asked for: a class that is not annotated may well be in the picture.
-NOT_EXHAUSTIVE = frozenset({"lvis", "paco", "visual_genome", "refer", "reasonseg", "prist", "mrseg"})
+# Of these, each picture's record names the classes of which not all are outlined, and those that it does not show.
+_FEDERATED = frozenset({"lvis", "paco"})
+# Their annotators outlined what they were asked for: what is not outlined may well be in the picture.
+_SELECTIVE = frozenset({"visual_genome", "refer", "reasonseg", "prist", "mrseg"})
+
+
+def is_exhaustive(source: Source) -> bool:
+    """Whether a class of the source of which a picture has no region is not in that picture."""
+    if isinstance(source, CocoSource | LabelmeSource | SemanticSource):
+        return source.is_exhaustive
+    return source.reader not in _FEDERATED | _SELECTIVE
+
+
+def may_leave_out(source: Source) -> bool:
+    """Whether a picture may show more of any class than is outlined, without a word about it in the source."""
+    return not is_exhaustive(source) and source.reader not in _FEDERATED
+
 
 READERS: dict[str, Callable[..., Iterable[Item]]] = {
     "scenes": _read_scenes,

@@ -134,9 +134,10 @@ def _read_file(
     regions: tuple[Region, ...] = ()
     dialogues: list[Dialogue] = []
     try:
-        target = target_mask(content["shapes"], picture)
+        target, ignored = target_mask(content["shapes"], picture)
         texts = list(_texts(content))
-        region = Region(region_id=f"{image_id}-r0", image_id=image_id, phrase=_phrase(content, texts), mask=target)
+        phrase = _phrase(content, texts)
+        region = Region(region_id=f"{image_id}-r0", image_id=image_id, phrase=phrase, mask=target, ignored=ignored)
         regions = (region,)
         explained = explanations.by_picture.pop(path.stem, [])
         dialogues = list(_dialogues(texts, region, explained, is_sentence=content["is_sentence"]))
@@ -160,8 +161,9 @@ def _picture(path: Path, limits: ReadLimits) -> UprightPicture:
     )
 
 
-def target_mask(shapes: list[Any], picture: UprightPicture) -> Rle:
-    """The target: all shapes painted from large to small, so that what lies on top counts; "ignore" is no target.
+def target_mask(shapes: list[Any], picture: UprightPicture) -> tuple[Rle, Rle | None]:
+    """The target and the pixels that scoring leaves out: all shapes painted from large to small, so that what lies on
+    top counts; an "ignore" is neither target nor background.
 
     Raises:
         DataError: a shape that is no outline, or no pixel of a target is left.
@@ -178,12 +180,13 @@ def target_mask(shapes: list[Any], picture: UprightPicture) -> Rle:
         except DataError as error:
             raise DataError(f"shapes[{number}]: {error}") from None
         outlines.append((masks.area_px(outline), IGNORED_LABEL not in label, outline))
-    painted = np.zeros((picture.pixels.height, picture.pixels.width), dtype=bool)
+    painted, ignored = (np.zeros((picture.pixels.height, picture.pixels.width), dtype=bool) for _ in range(2))
     for _, is_target, outline in sorted(outlines, key=lambda item: item[0], reverse=True):
-        painted[masks.decode(outline)] = is_target
+        inside = masks.decode(outline)
+        painted[inside], ignored[inside] = is_target, not is_target
     if not painted.any():
         raise DataError('no pixel of a target: all shapes are "flag" or "ignore", or covered by these')
-    return covering(masks.encode(painted))
+    return covering(masks.encode(painted)), masks.encode(ignored) if ignored.any() else None
 
 
 def _texts(content: dict[str, Any]) -> Iterator[str]:

@@ -45,6 +45,9 @@ class SemanticSource(Section):
     """What follows a picture's name in its label's: ".png", or "_L.png" for CamVid as published."""
     names: str = Field(min_length=1)
     """File of class names, in the layout's own form."""
+    is_exhaustive: bool = True
+    """Whether every pixel of the classes is labelled in every picture, not only those of the main person. Where not,
+    nothing asks for all of a class, for the other one of two, or for what is not there."""
 
 
 @dataclass(frozen=True)

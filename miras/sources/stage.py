@@ -20,12 +20,13 @@ from miras.dialogue.records import Dialogue, Picture, Region, Rejected
 from miras.errors import DataError
 from miras.files import finished_folder, write_records
 from miras.generate.phrases import identify
+from miras.generate.view import OTHERS
 from miras.paths import Paths
 from miras.sources.annotations import NotAnArea, RejectedPicture, RejectedRegion, rejection
-from miras.sources.config import IngestConfig
+from miras.sources.config import IngestConfig, Source
 from miras.sources.ids import own_picture, own_texts
 from miras.sources.pictures import FilePicture, encode_png
-from miras.sources.readers import NOT_EXHAUSTIVE, READERS
+from miras.sources.readers import READERS, is_exhaustive, may_leave_out
 from miras.sources.records import Original, SourcePicture, TextOnly
 from miras.sources.told import RejectedDialogue
 
@@ -138,8 +139,8 @@ def _store(name: str, pictures_folder: Path, tables: _Tables, ingest: IngestConf
         if earlier is None:
             earlier = tables.stored[sha256] = _Stored(name, picture.origin, picture.image_id + suffix)
             (pictures_folder / earlier.file_name).write_bytes(content)
-        _write_line(tables.pictures, _picture_record(picture, name, source.reader, earlier.file_name, sha256))
-        _write_regions(tables.regions, picture, tally)
+        _write_line(tables.pictures, _picture_record(picture, name, source, earlier.file_name, sha256))
+        _write_regions(tables.regions, _regions_of(picture, source), tally)
         _write_dialogues(tables, picture.dialogues, picture.originals, tally)
     for refused in tally.rejected:
         _write_line(tables.rejected, refused)
@@ -176,7 +177,7 @@ def _same_picture(picture: SourcePicture, earlier_origin: str) -> Rejected:
     return rejection(RejectedPicture, picture.origin, reason)
 
 
-def _picture_record(picture: SourcePicture, source: str, reader: str, file_name: str, sha256: str) -> Picture:
+def _picture_record(picture: SourcePicture, name: str, source: Source, file_name: str, sha256: str) -> Picture:
     return Picture(
         image_id=picture.image_id,
         file_name=file_name,
@@ -184,15 +185,24 @@ def _picture_record(picture: SourcePicture, source: str, reader: str, file_name:
         width=picture.pixels.width,
         sha256=sha256,
         origin=picture.origin,
-        source=source,
+        source=name,
         licence=picture.licence,
         absent=picture.absent,
-        is_exhaustive=reader not in NOT_EXHAUSTIVE,
+        is_exhaustive=is_exhaustive(source),
     )
 
 
-def _write_regions(table: TextIO, picture: SourcePicture, tally: _Tally) -> None:
-    regions = _named(picture.regions)
+def _regions_of(picture: SourcePicture, source: Source) -> tuple[Region, ...]:
+    """The regions with phrases, marked (others = maybe) where there may be more of their classes than are outlined."""
+    regions = picture.regions
+    if may_leave_out(source):
+        regions = tuple(
+            region.model_copy(update={"attributes": {OTHERS: "maybe"} | region.attributes}) for region in regions
+        )
+    return _named(regions)
+
+
+def _write_regions(table: TextIO, regions: Sequence[Region], tally: _Tally) -> None:
     for region in regions:
         _write_line(table, region)
     tally.num_pictures += 1
@@ -233,7 +243,7 @@ def _refuse_unusable(name: str, tally: _Tally, ingest: IngestConfig, rejected_co
     listed = "".join(f"\n  {item.where}: {item.reason}" for item in faults[:NUM_REASONS_SHOWN])
     if tally.rejected:
         listed += f"\n  All {len(tally.rejected)} are listed in {rejected_copy}."
-    source = getattr(ingest.sources[name], "annotations", name)
+    source = getattr(ingest.sources[name], "annotations", f"source {name} (reader {ingest.sources[name].reader})")
     if tally.num_pictures == 0:
         raise DataError(f"{source}: an empty source: no picture could be read.{listed}")
     if tally.num_masks == tally.num_dialogues == 0:

@@ -49,6 +49,7 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stage.py").write_text(STAGE)
     (tmp_path / "dvc.yaml").write_text(DVC)
     shutil.copyfile(ROOT / "presets" / "smoke.yaml", tmp_path / "params.yaml")
+    shutil.copyfile(ROOT / "prefect.toml", tmp_path / "prefect.toml")  # as every workspace has: time enough to start
     return tmp_path
 
 
@@ -105,6 +106,7 @@ def test_a_deployed_run_is_suspended_for_as_many_rounds_as_people_need(waiting: 
             state = flow_run(run).state
             assert state is not None
             assert state.name == "Suspended", output
+            assert f"prefect api POST /flow_runs/{run.id}/resume" in output
             resume_flow_run(run.id)
         (waiting / "answers.txt").touch()
         output = execute(run)

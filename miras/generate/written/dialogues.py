@@ -33,7 +33,8 @@ from miras.llm.records import Prompt
 
 NAMING_ANSWERS = 2  # one of so many last answers speaks of the target
 _ASKS_FOR_A_MASK = re.compile(
-    r"\b(?:segment|mask|outlin|highlight|mark|pixel|trac(?:e|ing)\b|delineat|contour|silhouette|cut\w* out\b)",
+    r"\b(?:segment|mask|outlin|highlight|mark(?:ed|ing)?\b|pixel|trac(?:e|ing)\b|delineat|contour|silhouette"
+    r"|cut\w* out\b)",
     re.IGNORECASE,
 )
 

@@ -10,6 +10,19 @@ from miras.llm.records import WhyUnanswered
 Step = Literal["elements", "questions", "tree", "dialogue"]
 
 
+_ADVICE: dict[WhyUnanswered, str] = {
+    "refused": "the model will not talk about this; leave it out, or ask another model",
+    "truncated": "allow longer answers (max_answer_tokens)",
+    "failed": "run the same command again; what was answered is not asked again",
+}
+_ADVICE_FOR_BAD_ANSWERS = "read the raw answers here; allow more repairs (max_repairs), or ask another model"
+
+
+def advice(cause: WhyUnanswered) -> str:
+    """What to do about a request without a usable answer."""
+    return _ADVICE.get(cause, _ADVICE_FOR_BAD_ANSWERS)
+
+
 class ReasoningQuestion(Frozen):
     """A complex question whose answer is one element of the picture (PRIST step 2-1)."""
 

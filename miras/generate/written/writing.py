@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TextIO, get_args
 from pydantic import BaseModel
 
 from miras.dialogue.records import Dialogue, Picture, Region
+from miras.errors import MirasError
 from miras.generate.config import GenerateConfig
 from miras.generate.elements import PictureElements
 from miras.generate.tree import ReasoningTree
@@ -34,6 +35,7 @@ from miras.generate.written.records import (
     SilentPicture,
     Step,
     UnansweredRequest,
+    advice,
 )
 from miras.generate.written.tree import ReasoningSteps, reasoning_tree, tree_prompt
 from miras.llm.records import Answered, Prompt, Unanswered, WhyUnanswered
@@ -43,12 +45,6 @@ if TYPE_CHECKING:  # it brings the client of the service along
     from miras.llm.asking import LanguageModel
 
 TABLES = ("elements", "questions", "trees", "dialogues", "regions", "answers", "unanswered", "silent")
-_ADVICE: dict[WhyUnanswered, str] = {
-    "refused": "the model will not talk about this picture; leave it out, or ask another model",
-    "truncated": "allow longer answers (max_answer_tokens)",
-    "failed": "run the same command again; what was answered is not asked again",
-}
-_ADVICE_FOR_BAD_ANSWERS = "read the raw answers here; allow more repairs (max_repairs), or ask another model"
 
 PictureAndRegions = tuple[Picture, tuple[Region, ...]]
 
@@ -157,12 +153,17 @@ def write_dialogues(
 
     Raises:
         MirasError: of the model, such as a spent budget or a service that is away; its cache keeps what was answered,
-            and the same call goes on from there.
+            and the same call goes on from there. The tables of what was not answered and of silent pictures then hold
+            all that is known.
     """
     with ExitStack() as files:
         tables = {name: files.enter_context((into / f"{name}.jsonl").open("x", encoding="utf-8")) for name in TABLES}
         run = _Run(model_name=model_name, config=config, folder=folder, tables=tables)
-        run.ask_about(pictures, model)
+        try:
+            run.ask_about(pictures, model)
+        except MirasError:
+            run.write_what_came_to_nothing()
+            raise
         return run.counts()
 
 
@@ -306,10 +307,9 @@ class _Run:
 
     def _fail(self, request: _Request, *, cause: WhyUnanswered, detail: str, raw: tuple[str, ...]) -> None:
         job = request.job
-        advice = _ADVICE.get(cause, _ADVICE_FOR_BAD_ANSWERS)
         job.unanswered[request.path] = UnansweredRequest(
             where=printable(f"{request.prompt.key}: {request.prompt.name}"),
-            reason=printable(f"{cause}: {detail}; {advice}"),
+            reason=printable(f"{cause}: {detail}; {advice(cause)}"),
             image_id=job.picture.image_id,
             step=request.step,
             key=request.prompt.key,
@@ -328,6 +328,13 @@ class _Run:
             for name, record in job.records():
                 self._tables[name].write(record.model_dump_json() + "\n")
             self._count(job)
+
+    def write_what_came_to_nothing(self) -> None:
+        """Of the pictures that are still on their way, because the run ends here."""
+        for job in self._jobs:
+            for name, record in job.records():
+                if name in ("unanswered", "silent"):
+                    self._tables[name].write(record.model_dump_json() + "\n")
 
     def _count(self, job: _Job) -> None:
         failures = [f"{failure.step}: {failure.cause}" for _, failure in sorted(job.unanswered.items())]

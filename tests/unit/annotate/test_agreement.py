@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, jaccard_score
@@ -61,8 +63,8 @@ def test_the_table_has_groups_pairs_and_sizes() -> None:
     assert table["all"]["samples"] == 3
     assert table["all"]["iou"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert table["all"]["iou_pooled"] == pytest.approx(300 / 400)
-    assert table["pairs"]["a + b"]["iou"] == 1.0
-    assert table["groups"]["c"] == table["pairs"]["b + c"]
+    assert table["pairs"]["a and b"]["iou"] == 1.0
+    assert table["groups"]["c"] == table["pairs"]["b and c"]
     assert set(table["sizes"]) == {"coarse", "empty"}
     assert [row["iou"] for row in table["samples"]] == [1.0, 0.5, 1.0]
 
@@ -70,6 +72,12 @@ def test_the_table_has_groups_pairs_and_sizes() -> None:
 def test_three_groups_are_compared_in_pairs() -> None:
     found = compare("s", [("a", mask()), ("b", mask(rows=5)), ("c", mask(rows=5))])
     assert {item.groups: item.counts.iou for item in found} == {("a", "b"): 0.5, ("a", "c"): 0.5, ("b", "c"): 1.0}
+
+
+def test_every_name_is_one_that_mlflow_takes() -> None:
+    table = summarise(compare("s", [("group-1", mask()), ("Group_2", mask(rows=5)), ("3", mask(rows=0))]))
+    names = {name for part in ("groups", "pairs", "sizes") for name in table[part]}
+    assert all(re.fullmatch(r"[\w.\- :/]+", name) for name in names), names  # mlflow.utils.validation
 
 
 def test_without_comparisons_there_is_no_agreement() -> None:

@@ -50,12 +50,17 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "nothing": (lambda p: None, "open", "nothing has been saved"),
     "not ticked": (lambda p: (draw(p), edit(p, lambda c: c["flags"].update(finished=False))), "open", "not ticked"),
     "flags gone": (lambda p: (draw(p), edit(p, lambda c: c.pop("flags"))), "open", "not ticked"),
-    "no outline": (lambda p: edit(p, tick), "rejected", "no outline: expected one with the label 'mug 0'"),
+    "no outline": (lambda p: edit(p, tick), "rejected", "no outline with the label 'mug 0'"),
     "near label": (lambda p: draw(p, label="mugg 0"), "rejected", "the label 'mugg 0'; meant is probably 'mug 0'"),
     "far label": (lambda p: draw(p, label="xyz"), "rejected", "the label 'xyz'; expected was 'mug 0'"),
     "a label is no text": (lambda p: draw(p, label=7), "rejected", "the label 7"),  # type: ignore[arg-type]
     "another size": (lambda p: draw(p, imageHeight=80, imageWidth=120), "rejected", "120 x 80 px, handed out was"),
-    "two corners": (lambda p: draw(p, [[1, 1], [9, 9]]), "rejected", r"shapes\[0\]: a polygon has 2 points"),
+    "a line alone": (
+        lambda p: (draw(p), edit(p, lambda c: c["shapes"][0].update(shape_type="line"))),
+        "rejected",
+        "no outline with the label 'mug 0'",
+    ),
+    "two corners": (lambda p: draw(p, [[1, 1], [9, 9]]), "rejected", "outline 1: a polygon has 2 points"),
     "outside": (lambda p: draw(p, [[100, 100], [120, 100], [120, 120]]), "rejected", "covers no pixel"),
     "text as numbers": (lambda p: draw(p, [["1", "1"], ["5", "1"], ["5", "5"]]), "rejected", "expected a number"),
     "cut off": (lambda p: (draw(p), p.write_text(p.read_text()[:300])), "rejected", "not JSON, or cut off"),
@@ -182,6 +187,70 @@ def test_a_file_of_no_sample_is_listed_and_kept(out: Workspace) -> None:
     out.run()
     assert stranger.exists()
     assert "belongs to no sample" in (Path(out.paths.annotate) / "rejected.jsonl").read_text("utf-8")
+
+
+def test_a_drawing_of_a_group_that_was_not_asked_is_listed_not_swallowed(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, count=2, groups=["a", "b", "c"])
+    with pytest.raises(WaitingForPeopleError):
+        workspace.run()
+    asked = {group: {path.stem for path in (workspace.people / group).glob("*.json")} for group in "abc"}
+    third, sample = next((group, name) for group in "abc" for name in set().union(*asked.values()) - asked[group])
+    giver = next(group for group in "abc" if sample in asked[group])
+    number = int(sample[1])
+    copy = workspace.people / third / f"{sample}.json"
+    draw(workspace.file(giver, number), to=copy)
+    with pytest.raises(WaitingForPeopleError, match="was handed out to others, not to this folder"):
+        workspace.run()
+    assert copy.exists()
+    assert [line["where"] for line in workspace.status() if "where" in line] == [str(copy)]
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("a/saved/{}.json", "only files beside the pictures are read"),
+        ("a/{} (1).txt", "only i0-r-.*txt is read"),
+        ("a (1)/{}.json", "lies in no folder that is read"),
+        ("{}.json", "lies in no folder that is read"),
+        ("adjudication/{}.json", "was handed out to others"),
+    ],
+)
+def test_work_in_the_wrong_place_is_named_in_the_message(out: Workspace, place: str, reason: str) -> None:
+    stray = out.people / place.format(out.file("a").stem)
+    stray.parent.mkdir(exist_ok=True)
+    draw(out.file("a"), to=stray)
+    with pytest.raises(WaitingForPeopleError, match=f"Files that are not read: 1\n.*{reason}"):
+        out.run()
+    assert stray.exists()
+
+
+def test_the_notes_and_hidden_files_of_people_are_their_own(out: Workspace) -> None:
+    draw(out.file("a"))
+    (out.people / "a" / "labels.txt").write_text("mug 0")
+    (out.people / "a" / f"._{out.file('a').name}").write_bytes(b"\0")
+    out.run()
+    assert out.status() == []
+
+
+def test_a_text_in_utf16_is_refused_by_its_encoding(out: Workspace) -> None:
+    draw(out.file("a"))
+    text = out.file("a", suffix=".txt")
+    text.write_bytes(text.read_text("utf-8").encode("utf-16"))
+    assert "saved as UTF-16" in answer(out)["reason"]
+
+
+def test_half_of_an_outline_in_parts_is_refused(out: Workspace) -> None:
+    def two_parts(content: dict[str, Any]) -> None:
+        content["shapes"][0]["group_id"] = 4
+        content["shapes"].append(content["shapes"][0] | {"label": "proposal 1", "points": ELSEWHERE})
+
+    draw(out.file("a"))
+    edit(out.file("a"), two_parts)
+    assert "of the parts of one outline (group 4) some have the label 'mug 0'" in answer(out)["reason"]
+    edit(out.file("a"), lambda content: content["shapes"][1].update(label="mug 0"))
+    draw(out.file("b"), ELSEWHERE)
+    out.run()
+    assert mask_area(out) == 400 + 300
 
 
 def test_a_folder_called_like_a_file_and_a_label_that_is_no_unicode_break_nothing(out: Workspace) -> None:

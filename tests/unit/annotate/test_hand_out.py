@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from miras.annotate.errors import WaitingForPeopleError
+from miras.annotate.guide import GUIDE_FILE
 from miras.annotate.manifest import MANIFEST, Manifest
 from miras.dialogue.records import Region
 from miras.files import read_records, write_records
@@ -42,7 +43,7 @@ def test_a_sample_is_picture_labelme_file_and_text_in_both_groups(tmp_path: Path
         text = workspace.file(group, suffix=".txt").read_text("utf-8")
         assert "# Draw: mug 0" in text
         assert "A1: A mug, at 8 o'clock." in text
-    assert "finished" in (workspace.people / "README.md").read_text("utf-8")
+    assert "finished" in (workspace.people / GUIDE_FILE).read_text("utf-8")
 
 
 def test_a_region_with_a_mask_starts_with_its_outline(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_new_samples_are_added_and_saved_ones_kept(tmp_path: Path) -> None:
     draw(workspace.file("a"))
     saved = workspace.file("a").read_bytes()
     workspace.file("b").unlink()
-    (workspace.people / "README.md").unlink()
+    (workspace.people / GUIDE_FILE).unlink()
     workspace.fill(range(5))
     waits(workspace)
     assert workspace.file("a").read_bytes() == saved

@@ -10,10 +10,10 @@ import pytest
 
 from miras.annotate.errors import WaitingForPeopleError
 from miras.dialogue import masks
-from miras.dialogue.records import Dialogue, Region
+from miras.dialogue.records import Dialogue, Region, Relation
 from miras.errors import DataError
-from miras.files import read_records
-from tests.unit.annotate.workspace import ELSEWHERE, NEARLY, SQUARE, Workspace, dialogue, draw, edit
+from miras.files import read_records, write_records
+from tests.unit.annotate.workspace import ELSEWHERE, NEARLY, SQUARE, Workspace, dialogue, draw, edit, region
 
 
 @pytest.fixture
@@ -90,7 +90,13 @@ def test_off_needs_no_generated_regions_but_the_tables_before(tmp_path: Path) ->
 def test_the_message_says_how_many_are_open_where_and_how_to_go_on(out: Workspace) -> None:
     draw(out.file("a"), label="mugg")
     message = waits(out)
-    for words in ("of 2 answers 1 are open and 1 could not be taken", "mugg", "people/a", "status.jsonl", "resume"):
+    for words in (
+        "of 2 answers 0 are taken, 1 open, 1 rejected",
+        "mugg",
+        "people/a: 1 rejected",
+        "status.jsonl",
+        "resume",
+    ):
         assert words in message
 
 
@@ -100,7 +106,7 @@ def test_masks_that_agree_are_published_with_their_agreement(out: Workspace) -> 
     out.run()
     assert area(out) == 400  # the first group's own outline
     table = result(out, "agreement.json")
-    assert table["pairs"]["a + b"]["iou"] == pytest.approx(380 / 400)
+    assert table["pairs"]["a and b"]["iou"] == pytest.approx(380 / 400)
     assert table["sizes"]["coarse"]["samples"] == 1
     assert dialogues(out) == [dialogue(0)]
     assert regions(out)["i1000-r"].mask is not None
@@ -130,7 +136,7 @@ def test_of_three_groups_each_pixel_goes_with_two(tmp_path: Path) -> None:
 def test_a_disagreement_goes_to_the_adjudicator_who_decides(out: Workspace) -> None:
     draw(out.file("a"))
     draw(out.file("b"), ELSEWHERE)
-    assert "1 of these are for the adjudicator" in waits(out)
+    assert "people/adjudication: 1 open" in waits(out)
     shown = json.loads(out.file("adjudication").read_text("utf-8"))["shapes"]
     assert [shape["label"] for shape in shown] == ["mug 0 (a)", "mug 0 (b)"]
     waits(out)  # running again hands out nothing new
@@ -148,7 +154,7 @@ def test_low_kappa_alone_is_a_disagreement(tmp_path: Path) -> None:
     waits(workspace)
     draw(workspace.file("a"))
     draw(workspace.file("b"), NEARLY)
-    assert "1 of these are for the adjudicator" in waits(workspace)
+    assert "people/adjudication: 1 open" in waits(workspace)
 
 
 def test_groups_that_come_to_agree_need_no_adjudicator(out: Workspace) -> None:
@@ -218,6 +224,36 @@ def test_what_both_say_is_not_there_is_left_out_with_its_dialogues(out: Workspac
     assert dialogues(out) == []
     assert [line["where"] for line in result(out, "rejected.jsonl")] == ["region i0-r", "dialogue d0"]
     assert result(out, "agreement.json")["sizes"] == {"empty": result(out, "agreement.json")["all"]}
+
+
+def test_nothing_points_at_what_is_left_out(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    handle = region(1000, drawn=True)
+    on, by = Relation(predicate="on", object_id="i0-r"), Relation(predicate="by", object_id="elsewhere")
+    handle = handle.model_copy(update={"parent_id": "i0-r", "relations": (on, by)})
+    write_records(workspace.paths.region_table, [handle])
+    waits(workspace)
+    for group in ("a", "b"):
+        edit(workspace.file(group), lambda content: tick(content, "finished", "not in the picture"))
+    workspace.run()
+    assert regions(workspace) == {"i1000-r": handle.model_copy(update={"parent_id": None, "relations": (by,)})}
+
+
+def test_half_of_a_group_s_outline_is_no_decision(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    waits(workspace)
+    for points in (SQUARE, ELSEWHERE):
+        draw(workspace.file("a"), points)
+    draw(workspace.file("b"), [[0, 0], [5, 0], [5, 5], [0, 5]])
+    waits(workspace)
+    shown = json.loads(workspace.file("adjudication").read_text("utf-8"))["shapes"]
+    assert [(shape["label"], shape["group_id"]) for shape in shown] == [("mug 0 (a)", 1)] * 2 + [("mug 0 (b)", None)]
+    rename = {"label": "mug 0"}
+    edit(workspace.file("adjudication"), lambda c: (c["shapes"][0].update(rename), tick(c, "finished")))
+    assert "Rename all of them" in waits(workspace)
+    edit(workspace.file("adjudication"), lambda c: c["shapes"][1].update(rename))
+    workspace.run()
+    assert area(workspace) == 400 + 300
 
 
 def test_there_or_not_there_is_a_disagreement(out: Workspace) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from miras.annotate.agreement import summarise
 from miras.dialogue import masks
 from miras.dialogue.records import SPLITS, Dialogue, Picture, Region, Rle, Turn
 from miras.files import write_json, write_records
@@ -117,6 +118,8 @@ def paths(tmp_path: Path) -> Paths:
         Image.new("RGB", (WIDTH, HEIGHT), (40 * number, 90, 120)).save(paths.pictures / picture.file_name)
     write_records(paths.picture_table, pictures)
     write_records(paths.rejected_table, ())
+    write_records(paths.source_originals, ())
+    write_json(Path(paths.annotate) / "agreement.json", summarise(()))
     write_records(paths.checked_regions, [region for name in NAMES for region in regions_of(name)])
     for name, split in zip(NAMES, SPLITS, strict=True):
         extra = (text_only(),) if split == "train" else ()
@@ -126,7 +129,10 @@ def paths(tmp_path: Path) -> Paths:
         paths.check_summary,
         {
             "tables": {"dialogues": {"rows": 18, "passed": 16, "quarantined": 2}},
-            "rules": {"regions": {"target_has_mask": rule, "other": rule | {"failed": 0}}},
+            "rules": {
+                "regions": {"target_has_mask": rule, "other": rule | {"failed": 0}},
+                "data_set": {"licence_stated": rule | {"says": "Every picture has a licence.", "failed": 1}},
+            },
         },
     )
     return paths

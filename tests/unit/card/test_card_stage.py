@@ -17,8 +17,10 @@ from miras.annotate.config import AnnotateConfig
 from miras.card.config import CardConfig
 from miras.card.gallery import draw_examples
 from miras.card.page import size_category
+from miras.card.section import data_set_section
 from miras.card.stage import run
 from miras.config import parse_sections, read_yaml
+from miras.dialogue.records import SPLITS, Dialogue, Turn
 from miras.errors import DataError
 from miras.generate.config import GenerateConfig
 from miras.paths import Paths
@@ -37,6 +39,12 @@ def made(paths: Paths, work: Path, card: CardConfig = CARD) -> Path:
     sections: dict[str, Any] = parse_sections({name: stated[name] for name in SECTIONS}, SECTIONS, source="params.yaml")
     run(paths=paths, work=work, card=card, **sections)
     return Path(paths.card)
+
+
+def store_alone(paths: Paths, dialogue: Dialogue) -> None:
+    """A data set of one dialogue."""
+    for split in SPLITS:
+        store_dialogues(paths, split, [dialogue] if split == "train" else [])
 
 
 class _Addresses(HTMLParser):
@@ -60,6 +68,8 @@ def test_the_card_can_be_read_by_people_and_by_the_hub(paths: Paths, tmp_path: P
     assert values["task_categories"] == ["image-segmentation", "visual-question-answering", "image-to-text"]
     assert "state no licence for 2 of 3 pictures" in body
     assert "A target has a mask. | 2" in body
+    assert "| Every picture has a licence." not in body
+    assert "not met:\n\n- Every picture has a licence." in body
     assert "mugs \\| lamps" in body
     tables = re.findall(r"(?:^\|.*\|\n)+", body, re.MULTILINE)
     for table in tables:
@@ -87,8 +97,45 @@ def test_the_gallery_opens_offline(paths: Paths, tmp_path: Path) -> None:
     parser = _Addresses()
     parser.feed(page)
     assert len([address for address in parser.found if address.startswith("data:image/")]) >= 4
+    assert page.count("<article") == 4
     assert all(address.startswith("data:") for address in parser.found)
     assert "http" not in page
+
+
+def test_another_page_shows_the_first_examples_of_the_gallery(paths: Paths, tmp_path: Path) -> None:
+    folder = made(paths, tmp_path)
+    section = data_set_section(paths, num_examples=2)
+    parser = _Addresses()
+    parser.feed(section)
+    assert section.startswith('<section class="data-set">')
+    assert "16 dialogues (train 6 · val 5 · test 5) about 3 pictures, 31 turns, 9 different masks" in section
+    assert section.count("<article") == 2
+    gallery = (folder / "gallery.html").read_text("utf-8")
+    assert all(address in gallery for address in parser.found)
+    assert "<article" not in data_set_section(paths, num_examples=0)
+
+
+def test_a_section_without_the_stage_card_names_what_is_missing(paths: Paths) -> None:
+    with pytest.raises(DataError, match=r"examples\.jsonl: no such file; run the stage"):
+        data_set_section(paths, num_examples=2)
+
+
+def test_what_is_pointed_at_is_drawn_beside_the_question(paths: Paths, tmp_path: Path) -> None:
+    hard = Turn(question="The other one?", answer="{target}.", targets=("a/mug",), points_at=("a/lamp",))
+    store_alone(paths, Dialogue(dialogue_id="hard", image_id="a", kind="mrseg", focus="", turns=(hard,)))
+    made(paths, tmp_path)
+    page = data_set_section(paths, num_examples=100)
+    assert 'class="asked" src="data:image/' in page
+    assert "what is pointed at: lamp" in page
+
+
+def test_a_text_with_markup_is_shown_as_text(paths: Paths, tmp_path: Path) -> None:
+    turn = Turn(question="<script>alert(1)</script>?", answer="<b>{target}</b>.", targets=("a/mug",))
+    store_alone(paths, Dialogue(dialogue_id="x", image_id="a", kind="referring", focus="", turns=(turn,)))
+    made(paths, tmp_path)
+    page = data_set_section(paths, num_examples=100)
+    assert "<script" not in page
+    assert "&lt;b&gt;<mark>red mug</mark>&lt;/b&gt;" in page
 
 
 def test_the_same_data_gives_the_same_bytes(paths: Paths, tmp_path: Path) -> None:

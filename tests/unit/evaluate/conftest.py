@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from miras.card.section import EXAMPLES, STATISTICS
 from miras.dialogue.masks import encode
 from miras.dialogue.records import Dialogue, Picture, Region, Turn
 from miras.evaluate.config import EvaluateConfig
-from miras.evaluate.held_out import load_held_out
+from miras.evaluate.models import Model, StageModel
 from miras.evaluate.stage import evaluate_models
 from miras.files import write_json, write_records
+from miras.launch.local import LocalLaunch
 from miras.model.records import Group, Request, Response
 from miras.paths import Paths
 
@@ -73,17 +75,22 @@ def make_paths() -> Paths:
     return Paths(**names)
 
 
-def make_config(**changes: int) -> EvaluateConfig:
+def make_config(**changes: object) -> EvaluateConfig:
     """A configuration for the fixture."""
-    values = {
+    values: dict[str, object] = {
         "max_dialogues": 50,
+        "max_rounds": 50,
         "max_queries": 50,
+        "templates": ["lisa"],
+        "benchmarks": {},
+        "max_missing_share": 0.0,
         "batch_size": 3,
         "bootstrap_rounds": 100,
+        "bert_score": None,
         "gallery_examples": 2,
         "seed": 0,
     }
-    return EvaluateConfig(**(values | changes))
+    return EvaluateConfig.model_validate(values | changes)
 
 
 @pytest.fixture
@@ -125,13 +132,31 @@ def scripted_models() -> dict[str, ScriptedModel]:
     return {"stage1": ScriptedModel(poor), "stage2": ScriptedModel(good), "no-picture": ScriptedModel(poor)}
 
 
-def evaluate(paths: Paths, models: Mapping[str, ScriptedModel], **changes: int) -> None:
+ONE_PROCESS = LocalLaunch(
+    processes=1,
+    zero_stage=0,
+    gradient_checkpointing=False,
+    threads=1,
+    predict_processes=1,
+    gpu_memory_gb=None,
+    tflops=None,
+)
+
+
+def evaluate(paths: Paths, models: Mapping[str, ScriptedModel], **changes: object) -> None:
     """Runs the stage with scripted models."""
-    config = make_config(**changes)
-    work = Path("work")
-    work.mkdir(exist_ok=True)
-    loaders = {name: functools.partial(models.__getitem__, name) for name in models}
-    evaluate_models(loaders, held_out=load_held_out(paths, config), paths=paths, work=work, config=config)
+    described: dict[str, Model] = {
+        name: StageModel(backbones=paths.backbones, weights=paths.stage2 if name != "stage1" else paths.stage1)
+        for name in models
+    }
+    evaluate_models(
+        described,
+        paths=paths,
+        work=Path("work"),
+        config=make_config(**changes),
+        launch=ONE_PROCESS,
+        openers={name: functools.partial(models.__getitem__, name) for name in models},
+    )
 
 
 def build_workspace() -> Paths:
@@ -186,7 +211,8 @@ def _regions(image_id: str) -> list[Region]:
 
 def _dialogues(image_id: str) -> list[Dialogue]:
     def query(name: str, kind: str, turn: Turn) -> Dialogue:
-        return Dialogue(dialogue_id=f"{image_id}-{name}", image_id=image_id, kind=kind, focus="", turns=(turn,))
+        focus = "" if kind == "vqa" else name
+        return Dialogue(dialogue_id=f"{image_id}-{name}", image_id=image_id, kind=kind, focus=focus, turns=(turn,))
 
     mug, lamp = f"{image_id}-mug", f"{image_id}-lamp"
     talk = (
@@ -214,3 +240,6 @@ def _write_summaries(paths: Paths) -> None:
     sizes = {name: {"count": 2, "share": 0.3333} for name in ("fine", "medium", "coarse")}
     split = {"pictures": 4, "dialogues": 20, "turns": 28, "kinds": {"prist": 4}, "size_classes": sizes}
     write_json(paths.split_summary, dict.fromkeys(("train", "val", "test"), split))
+    counts = {"dialogues": 60, "pictures": 4, "turns": 84, "targets": 20, "targets_without_mask": 0}
+    write_json(Path(paths.card) / STATISTICS, counts | {f"{name}_percent": 33.3 for name in sizes})
+    write_records(Path(paths.card) / EXAMPLES, [])

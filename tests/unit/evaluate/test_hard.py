@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from miras.dialogue.records import Dialogue, DialogueKind, Turn
+from miras.evaluate.asking import passes
+from miras.evaluate.benchmarks import BenchmarkSet, own_benchmarks
 from miras.evaluate.config import ReportConfig
-from miras.evaluate.held_out import HeldOutSet, load_held_out
 from miras.evaluate.predict import Journal, Pass, predict
 from miras.evaluate.records import History
-from miras.evaluate.report import question_rows, run
-from miras.evaluate.stage import PASSES
+from miras.evaluate.report import run
+from miras.evaluate.tables import find_row
 from miras.files import read_records, write_records
 from miras.model.records import Request, Response
 from miras.paths import Paths
@@ -52,10 +53,10 @@ def add_to_test_split(paths: Paths, *dialogues: Dialogue) -> None:
     write_records(file, [*read_records(file, Dialogue), *dialogues])
 
 
-def asked(held_out: HeldOutSet, step: Pass, folder: Path, answer: dict[str, Response]) -> list[Request]:
+def asked(data: BenchmarkSet, step: Pass, folder: Path, answer: dict[str, Response]) -> list[Request]:
     """The requests of a pass to a model that answers question -> response."""
     model = ScriptedModel(lambda request: answer[request.question])
-    for _ in predict(step, model, held_out=held_out, journal=Journal(folder / "journal"), batch_size=2):
+    for _ in predict(step, model, data.benchmarks[step.benchmark], data=data, journal=Journal(folder / "journal", {})):
         pass
     return model.requests
 
@@ -84,16 +85,16 @@ def test_it_asks_for_another_thing_than_the_one_pointed_at(paths: Paths) -> None
         pointing("no mask given", asks("Segment the lamp.")),
         pointing("other kind", asks(OTHER, shown=("mug",)), kind="referring"),
     )
-    chosen = load_held_out(paths, make_config()).benchmarks
+    chosen = own_benchmarks(paths, make_config()).benchmarks
     assert [dialogue.dialogue_id for dialogue in chosen["hard"]] == ["p0-other"]
     assert "p0-other" not in {dialogue.dialogue_id for dialogue in (*chosen["dialogues"], *chosen["queries"])}
 
 
 def test_it_is_as_large_as_the_queries_may_be_and_spread_over_the_pictures(paths: Paths) -> None:
     add_to_test_split(paths, *(dialogue for number in range(4) for dialogue in both_ways(f"p{number}")))
-    chosen = load_held_out(paths, make_config(max_queries=4)).benchmarks["hard"]
+    chosen = own_benchmarks(paths, make_config(max_queries=4)).benchmarks["hard"]
     assert {dialogue.image_id for dialogue in chosen} == {"p0", "p1", "p2", "p3"}
-    assert load_held_out(paths, make_config(max_queries=0)).benchmarks["hard"] == ()
+    assert own_benchmarks(paths, make_config(max_queries=0)).benchmarks["hard"] == ()
 
 
 # --- what the model is given
@@ -102,8 +103,8 @@ def test_it_is_as_large_as_the_queries_may_be_and_spread_over_the_pictures(paths
 @pytest.mark.parametrize("history", ["reference", "own", "none"])
 def test_the_mask_pointed_at_is_the_true_one(paths: Paths, tmp_path: Path, history: History) -> None:
     add_to_test_split(paths, *both_ways("p0"))
-    held_out = load_held_out(paths, make_config())
-    requests = asked(held_out, Pass("hard", "m", history), tmp_path, {OTHER: points_at("handle")})
+    data = own_benchmarks(paths, make_config())
+    requests = asked(data, Pass(benchmark="hard", model="m", history=history), tmp_path, {OTHER: points_at("handle")})
     assert [request.history for request in requests] == [(), ()]
     assert sorted(names(request.references) for request in requests) == [[["lamp"]], [["mug"]]]
 
@@ -127,15 +128,15 @@ WRONG = {"Segment the mug.": points_at("handle"), "And beside it?": points_at("m
 def test_earlier_masks_are_the_models_own_in_its_own_history_and_true_ones_else(
     paths: Paths, tmp_path: Path, history: History, expected: list[list[list[str]]]
 ) -> None:
-    held_out = replace(load_held_out(paths, make_config()), benchmarks={"dialogues": (pointing("talk", *TALK),)})
-    requests = asked(held_out, Pass("dialogues", "m", history), tmp_path, WRONG)
+    data = replace(own_benchmarks(paths, make_config()), benchmarks={"dialogues": (pointing("talk", *TALK),)})
+    requests = asked(data, Pass(benchmark="dialogues", model="m", history=history), tmp_path, WRONG)
     assert [names(request.references) for request in requests] == expected
 
 
 def test_an_own_answer_without_a_mask_leaves_nothing_to_refer_to(paths: Paths, tmp_path: Path) -> None:
-    held_out = replace(load_held_out(paths, make_config()), benchmarks={"dialogues": (pointing("talk", *TALK[:2]),)})
+    data = replace(own_benchmarks(paths, make_config()), benchmarks={"dialogues": (pointing("talk", *TALK[:2]),)})
     answers = WRONG | {"Segment the mug.": says("There is no mug.")}
-    requests = asked(held_out, Pass("dialogues", "m", "own"), tmp_path, answers)
+    requests = asked(data, Pass(benchmark="dialogues", model="m", history="own"), tmp_path, answers)
     assert [names(request.references) for request in requests] == [[[]], [[], []]]
 
 
@@ -144,8 +145,11 @@ def test_an_own_answer_without_a_mask_leaves_nothing_to_refer_to(paths: Paths, t
 
 def test_only_stage_2_is_asked_once_and_each_way_counts(paths: Paths) -> None:
     add_to_test_split(paths, *both_ways("p0"), *both_ways("p1"))
-    assert [step for step in PASSES if step.benchmark == "hard"] == [Pass("hard", "stage2", "none")]
     models = scripted_models() | {"stage2": ScriptedModel(remembers)}
+    asked_of = passes(own_benchmarks(paths, make_config()), models, make_config())
+    assert [step for step in asked_of if step.benchmark == "hard"] == [
+        Pass(benchmark="hard", model="stage2", history="none")
+    ]
     evaluate(paths, models)
     times_asked = {name: sum(each.question == OTHER for each in model.requests) for name, model in models.items()}
     assert times_asked == {"stage1": 0, "stage2": 4, "no-picture": 0}
@@ -157,9 +161,10 @@ def test_a_model_that_does_not_see_the_given_mask_finds_half(paths: Paths) -> No
     evaluate(paths, scripted_models())
     scores = json.loads(paths.scores.read_text())
     assert scores["hard_precision_at_50"] == 50.0
-    (row,) = (row for row in question_rows(scores["tables"]) if row["name"].startswith(LABEL))
-    assert (row["samples"], row["scores"]["stage2"]) == (4, 50.0)
-    assert "stage1" not in row["scores"]
+    row = find_row(scores["tables"]["masks"], benchmark="hard", model="stage2")
+    assert row is not None
+    assert (row["samples"], row["precision_at_50"]) == (4, 50.0)
+    assert find_row(scores["tables"]["masks"], benchmark="hard", model="stage1") is None
     run(paths=paths, work=Path("work"), report=ReportConfig(title="Report", num_examples=1, num_failures=0, seed=0))
     assert LABEL in paths.report_page.read_text(encoding="utf-8")
 
@@ -167,4 +172,4 @@ def test_a_model_that_does_not_see_the_given_mask_finds_half(paths: Paths) -> No
 def test_without_such_questions_there_is_neither_a_score_nor_a_row(evaluated: Paths) -> None:
     scores = json.loads(evaluated.scores.read_text())
     assert "hard_precision_at_50" not in scores
-    assert not any(row["name"].startswith(LABEL) for row in question_rows(scores["tables"]))
+    assert find_row(scores["tables"]["masks"], benchmark="hard") is None

@@ -2,36 +2,21 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from miras.card.gallery import answer_pieces
 from miras.errors import DataError
-from miras.evaluate.charts import Series, bar_chart, line_chart
 from miras.evaluate.config import ReportConfig
 from miras.evaluate.data_facts import data_facts
-from miras.evaluate.report import answer_pieces, run
+from miras.evaluate.report import run
+from miras.files import write_json
 from miras.paths import Paths
 from miras.sources import scenes
 
-
-class Page(HTMLParser):
-    """What a browser would ask for, and the text it would show."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+from .conftest import NUM_PICTURES
+from .html_page import Page
 
 
 def make_report(paths: Paths, title: str = "A <small> report") -> str:
@@ -48,6 +33,17 @@ def test_the_page_asks_for_nothing_outside_itself(evaluated: Paths) -> None:
     assert not re.search(r"https?://|url\(|@import", source)
 
 
+def test_what_scrolls_can_be_reached_by_keyboard(evaluated: Paths) -> None:
+    assert Page(make_report(evaluated)).unlabelled == []
+
+
+def test_links_lead_to_parts_of_the_page(evaluated: Paths) -> None:
+    source = make_report(evaluated)
+    names = {address[1:] for address in Page(source).addresses if address.startswith("#")}
+    assert {"benchmark-1", "faults", "training", "data"} <= names
+    assert names <= set(re.findall(r'id="([^"]+)"', source))
+
+
 def test_the_page_shows_the_numbers_of_the_scores(evaluated: Paths) -> None:
     text = Page(make_report(evaluated)).text
     scores = json.loads(evaluated.scores.read_text())
@@ -55,7 +51,9 @@ def test_the_page_shows_the_numbers_of_the_scores(evaluated: Paths) -> None:
         assert f"{scores[key]:.1f}" in text, key
     for row in scores["tables"]["masks"]:
         assert f"{row['ciou']:.1f}" in text
+        assert f"{row['boundary_iou']:.1f}" in text
     assert scores["tables"]["text"][0]["bleu_signature"] in text
+    assert "own wording" in text
 
 
 def test_text_from_data_is_shown_as_text(evaluated: Paths) -> None:
@@ -72,8 +70,9 @@ def test_the_markdown_report_has_every_row(evaluated: Paths) -> None:
     make_report(evaluated)
     text = (Path(evaluated.report) / "report.md").read_text(encoding="utf-8")
     rows = json.loads(evaluated.scores.read_text())["tables"]["masks"]
-    assert all(f"| {row['ciou']:.2f} |" in text for row in rows)
-    assert "| stage 2 | its own | 100.00 |" in text
+    assert all(f"| {row['ciou']:.2f} |" in text for row in rows if not row["benchmark"].endswith("-lisa"))
+    assert "| stage 2 | own history | 100.00 |" in text
+    assert not re.search(r"<(div|b|table)", text)
 
 
 def test_a_report_without_scores_names_the_stage_to_run(paths: Paths) -> None:
@@ -81,9 +80,21 @@ def test_a_report_without_scores_names_the_stage_to_run(paths: Paths) -> None:
         run(paths=paths, work=Path("work"), report=ReportConfig(title="t", num_examples=1, num_failures=1, seed=0))
 
 
+def test_public_benchmarks_stand_in_the_report_with_what_was_left_out(evaluated: Paths) -> None:
+    folder = evaluated.public_evaluations / "refcoco-val"
+    folder.mkdir(parents=True)
+    scores = json.loads(evaluated.scores.read_text())
+    rows = [row | {"benchmark": "refcoco-val", "ciou": 12.34} for row in scores["tables"]["masks"][:1]]
+    write_json(folder / "scores.json", {"left_out": 7, "tables": {"masks": rows}})
+    text = Page(make_report(evaluated)).text
+    assert "refcoco-val 7 records could not be read" in text
+    assert "12.3" in text
+    assert "| refcoco-val | stage 1 |" in (Path(evaluated.report) / "report.md").read_text()
+
+
 def test_words_of_the_data_set_are_counted_once(paths: Paths) -> None:
     facts = data_facts(paths)
-    assert facts["num_pictures"] == 4
+    assert facts["num_pictures"] == NUM_PICTURES
     assert not facts["is_rendered"]
     shown = {"what", "stands", "on", "the", "table", "a", "mug", "lamp", "b", "stand", "there"}
     shown |= {"which", "one", "is", "for", "tea", "segment", "we", "spoke", "of", "it", "all", "things", "and"}
@@ -98,17 +109,9 @@ def test_rendered_scenes_are_recognised_by_their_origin(paths: Paths) -> None:
 
 
 def test_phrases_with_a_mask_are_marked_and_stray_markers_dropped() -> None:
-    assert answer_pieces("Here is [OBJ]the mug[SEG], [SEG] yes.") == [
-        {"text": "Here is ", "is_phrase": False},
-        {"text": "the mug", "is_phrase": True},
-        {"text": ",  yes.", "is_phrase": False},
+    pieces = answer_pieces("Here is [OBJ]the mug[SEG], [SEG] yes.")
+    assert [(piece.text, piece.is_phrase) for piece in pieces] == [
+        ("Here is ", False),
+        ("the mug", True),
+        (",  yes.", False),
     ]
-
-
-def test_charts_name_their_lines_and_escape_them() -> None:
-    line = line_chart([Series("a < b", "#000", [(0, 1), (10, 3)])], x_label="x", y_label="y")
-    assert "a &lt; b" in line
-    assert line.count("<polyline") == 1
-    bars = bar_chart([Series("one", "#000", [(0, 20), (1, 55)])], categories=("fine", "coarse"), y_label="y")
-    assert bars.count("<rect") == 2
-    assert ">55</text>" in bars

@@ -9,8 +9,11 @@ from PIL import Image
 
 from miras.dialogue.records import Region
 from miras.errors import DataError
+from miras.evaluate.asking import AskingPlan, passes
+from miras.evaluate.benchmarks import own_benchmarks
+from miras.evaluate.models import StageModel
 from miras.evaluate.records import Prediction
-from miras.evaluate.stage import PASSES, fingerprint
+from miras.evaluate.stage import fingerprint
 from miras.files import read_records, write_records
 from miras.paths import Paths
 
@@ -22,7 +25,8 @@ def test_the_stage_writes_all_that_the_graph_promises(evaluated: Paths) -> None:
     scores = json.loads(evaluated.scores.read_text())
     assert (scores["dialogues_own_ciou"], scores["dialogues_stage1_ciou"]) == (100.0, 0.0)
     assert {(row["model"], row["history"]) for row in scores["tables"]["masks"]} >= {
-        (step.model, step.history) for step in PASSES
+        (step.model, step.history)
+        for step in passes(own_benchmarks(evaluated, make_config()), scripted_models(), make_config())
     }
     galleries = sorted(file.name for file in (folder / "galleries").iterdir())
     assert "dialogues_stage2_turns.png" in galleries
@@ -32,7 +36,9 @@ def test_the_stage_writes_all_that_the_graph_promises(evaluated: Paths) -> None:
     for name in galleries:
         with Image.open(folder / "galleries" / name) as picture:
             assert picture.width > 600
-    assert len(list(read_records(evaluated.predictions, Prediction))) == sum((12, 12, 4, 12) * 2) + 12 + 12 + 3 * 16
+    assert len(list(read_records(evaluated.predictions, Prediction))) == (
+        sum((12, 12, 4, 12) * 2) + 12 + 12 + 12 + 3 * 16
+    )
 
 
 def test_curves_have_one_column_per_model_and_history(evaluated: Paths) -> None:
@@ -72,9 +78,11 @@ def test_a_run_that_stopped_before_scoring_asks_nothing_again(paths: Paths, monk
 
 
 def test_changed_weights_change_the_fingerprint(paths: Paths) -> None:
-    before = fingerprint(paths, make_config())
+    model = StageModel(backbones=paths.backbones, weights=paths.stage2)
+    plan = AskingPlan(paths=paths, config=make_config(), public="", models={"stage2": model}, passes=())
+    before = fingerprint(plan)
     (Path(paths.stage2) / "weights.safetensors").write_bytes(b"other")
-    after = fingerprint(paths, make_config())
+    after = fingerprint(plan)
     assert {key for key in before if before[key] != after[key]} == {"weights"}
 
 

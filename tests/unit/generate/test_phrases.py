@@ -5,8 +5,9 @@ import pytest
 
 from miras.dialogue import masks
 from miras.dialogue.records import Region
+from miras.generate.names import spoken
 from miras.generate.phrases import descriptions, identify
-from miras.generate.view import spoken, view_of
+from miras.generate.view import view_of
 from miras.sources.scenes import read
 
 

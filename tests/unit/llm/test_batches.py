@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from openai.resources.batches import AsyncBatches
 
-from miras.errors import ConfigError, DataError, ServiceUnavailableError
+from miras.errors import ConfigError, DataError, ServiceUnavailableError, WorkspaceBusyError
+from miras.llm import batches
 from miras.llm.asking import open_model
 from miras.llm.budget import BudgetSpentError, Ledger
 from miras.llm.records import Answered
@@ -42,6 +43,59 @@ def test_a_batch_answers_all_in_order_for_one_payment(tmp_path: Path) -> None:
         assert set(server.answered.values()) == {1}
     assert list((tmp_path / "batches").iterdir()) == []
     assert Ledger(tmp_path).spent().tokens == 12 * ONE
+
+
+def test_answers_of_a_batch_count_as_calls_once(tmp_path: Path) -> None:
+    with LlmServer(good) as server:
+        config = service(server.url, use_batch_api=True)
+        opened = open_model(model(), config, cache=tmp_path)
+        outcomes = [*opened.ask([*PROMPTS, PROMPTS[3]]), *opened.ask(PROMPTS[:2])]
+    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert [outcome.cached for outcome in outcomes] == [*[0] * 12, 1, 1, 1]
+    counts = opened.counts()
+    assert (counts.calls, counts.cached, counts.spent_tokens) == (12, 3, 12 * ONE)
+
+
+def test_a_question_that_stands_in_two_files_is_paid_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MAX_REQUESTS", 4)
+    with LlmServer(good) as server:
+        server.polls_until_done = 6
+        config = service(server.url, use_batch_api=True, concurrency=8)
+        asked = [*PROMPTS, *PROMPTS[:6], prompt(99)]
+        assert len(list(open_model(model(), config, cache=tmp_path).ask(asked))) == len(asked)
+        assert server.attempts == 0
+        assert set(server.answered.values()) == {1}
+
+
+def test_line_ends_within_an_answer_do_not_part_it(tmp_path: Path) -> None:
+    with LlmServer(lambda request: '{"name": "red\u2028and\x85blue"}') as server:
+        server.is_ascii = False
+        assert ask(server, tmp_path) == 12
+        assert server.attempts == 0
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "batches"
+    folder.mkdir()
+    for name in (".abc.json.17.partial", "def.jsonl"):
+        (folder / name).write_text("{")
+    with LlmServer(good) as server:
+        list(open_model(model(), service(server.url), cache=tmp_path).ask(PROMPTS[:1]))
+    assert list(folder.iterdir()) == []
+
+
+def test_one_process_at_a_time_has_batches(tmp_path: Path) -> None:
+    with LlmServer(good) as server:
+        process = _submitted(server, tmp_path)
+        for uses_batches in (True, False):
+            config = service(server.url, use_batch_api=uses_batches)
+            with pytest.raises(WorkspaceBusyError, match="another process looks after batches"):
+                list(open_model(model(), config, cache=tmp_path).ask(PROMPTS))
+        process.kill()
+        process.wait()
+        server.polls_until_done = 0
+        assert ask(server, tmp_path) == 12
+        assert set(server.answered.values()) == {1}
 
 
 def test_failed_lines_and_repairs_are_ordinary_calls(tmp_path: Path) -> None:
@@ -139,8 +193,8 @@ list(open_model(model(), config, cache=Path(sys.argv[2])).ask(prompt(number) for
 """
 
 
-def _killed_after_submission(server: LlmServer, cache: Path) -> None:
-    """A process that submits a batch and is killed while it waits for it."""
+def _submitted(server: LlmServer, cache: Path) -> subprocess.Popen[bytes]:
+    """A process that has submitted a batch and waits for it."""
     server.polls_until_done = 10**9
     command = [sys.executable, "-c", PROGRAM, server.url, str(cache)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[3])
@@ -148,5 +202,10 @@ def _killed_after_submission(server: LlmServer, cache: Path) -> None:
     while not (server.batches and server.batches[0]["polls"] > 1):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    return process
+
+
+def _killed_after_submission(server: LlmServer, cache: Path) -> None:
+    process = _submitted(server, cache)
     process.kill()
     process.wait()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from miras.errors import DataError
+from miras.llm import budget
 from miras.llm.budget import Amount, Ledger
 from tests.unit.llm.asked import service
 
@@ -24,6 +25,18 @@ def test_reservations_and_settlements_count_in_every_ledger_of_the_folder(tmp_pa
     assert second.reserve(Amount(90, 0.0), LIMITED, key="l") is not None
     assert Ledger(tmp_path).spent().tokens == 100
     assert first.reserve(Amount(1, 0.0), LIMITED, key="m") is None
+
+
+def test_a_long_ledger_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path)
+    for number in range(20):
+        kept = ledger.reserve(Amount(5, 0.0), LIMITED, key=f"key-{number}")
+        assert kept is not None
+        ledger.settle(kept, Amount(3, 0.0))
+    monkeypatch.setattr(budget, "READ_BYTES", 7)
+    again = Ledger(tmp_path)
+    assert again.spent().tokens == 60
+    assert again.reserve(Amount(41, 0.0), LIMITED, key="k") is None
 
 
 def test_money_is_limited_too(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_damaged_entry_is_found_with_one_warning(
         cache.put("cd" * 32, RESPONSE, about={})
         path.write_bytes(cache.path("cd" * 32).read_bytes())
     assert cache.get(KEY) is None
-    assert cache.damaged == 1
+    assert cache.damaged == {KEY}
     assert len(caplog.records) == 1
     assert str(path) in caplog.text
     cache.put(KEY, json.loads(json.dumps(RESPONSE)), about={})

@@ -82,6 +82,31 @@ def test_a_server_that_is_down_ends_the_run_and_what_was_answered_is_kept(tmp_pa
         assert set(server.answered.values()) == {1}
 
 
+def test_calls_that_fail_together_tell_the_first_error_and_the_next_round_begins_afresh(tmp_path: Path) -> None:
+    is_down = True
+
+    def failing(request: dict[str, Any]) -> str | Said:
+        number = int(question(request).split()[1])  # the first call fails last
+        return Said(status=503, delay_s=max(0.0, 0.32 - 0.02 * number)) if is_down or number == 0 else GOOD
+
+    with LlmServer(failing) as server:
+        opened = open_model(model(), service(server.url, max_retries=0, concurrency=16), cache=tmp_path)
+        with pytest.raises(ServiceUnavailableError, match="5 calls in a row failed"):
+            list(opened.ask(PROMPTS[1:]))
+        is_down = False
+        outcomes = list(opened.ask(PROMPTS))
+    assert [type(outcome) for outcome in outcomes] == [Unanswered, *[Answered] * (len(PROMPTS) - 1)]
+
+
+def test_a_content_filter_never_ends_the_run(tmp_path: Path) -> None:
+    filtered = Said(status=400, error={"message": "no", "code": "content_filter"})
+    wrong = Said(status=400, error={"message": "bad picture"})
+    with LlmServer(lambda request: wrong if question(request) == "question 40" else filtered) as server:
+        outcomes = list(open_model(model(), service(server.url, concurrency=1), cache=tmp_path).ask(PROMPTS))
+    reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Unanswered)]
+    assert (reasons.count("refused"), reasons.count("failed")) == (len(PROMPTS) - 1, 1)
+
+
 def test_no_server_at_all_is_one_clear_error(tmp_path: Path) -> None:
     config = service("http://127.0.0.1:9/v1", max_retries=1)
     with pytest.raises(ServiceUnavailableError, match=r"http://127\.0\.0\.1:9/v1: .*Connect"):

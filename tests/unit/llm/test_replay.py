@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from pydantic import ValidationError
 from miras.errors import ConfigError
 from miras.llm.asking import open_model
 from miras.llm.config import ModelConfig
-from miras.llm.estimating import estimate, tile_tokens
-from miras.llm.records import Answered, Unanswered
+from miras.llm.estimating import Estimate, Estimator, tile_tokens
+from miras.llm.records import Answered, Prompt, Unanswered
 from tests.llm_server import LlmServer, record
 from tests.unit.llm.asked import GOOD, Colour, model, prompt, service
 
@@ -60,18 +61,35 @@ def test_a_folder_without_recordings_and_half_a_configuration_are_refused(tmp_pa
         service("", budget_usd=1.0)
 
 
+def estimate(prompts: Iterable[Prompt], cache: Path | None) -> Estimate:
+    estimator = Estimator(model(), NOWHERE, cache=cache)
+    for each in prompts:
+        estimator.look(each)
+    return estimator.estimate()
+
+
 def test_an_estimate_counts_what_is_cached_and_asks_nothing(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     Image.new("RGB", (600, 400)).save(picture)
     record(tmp_path, prompt(0), model(), GOOD)
     record(tmp_path, prompt(1), model(), "no json")  # paid, but has to be asked again
     asked = [prompt(0), prompt(1), prompt(2), prompt(3, picture=picture), prompt(4, picture=tmp_path / "gone.png")]
-    found = estimate(iter(asked), model(), NOWHERE, cache=tmp_path)
+    found = estimate(asked, tmp_path)
     assert (found.prompts, found.calls, found.cached, found.impossible) == (5, 3, 1, 1)
     assert found.answer_tokens == 3 * 25
     assert found.cost_usd == found.prompt_tokens + found.answer_tokens
     assert found.most_usd > found.cost_usd
-    assert estimate(asked[:3], model(), NOWHERE).calls == 3
+    assert estimate(asked[:3], None).calls == 3
+    assert found.times(2.5).calls == 8
+
+
+def test_an_estimate_takes_the_answer_that_is_there_or_the_typical_one(tmp_path: Path) -> None:
+    record(tmp_path, prompt(0), model(), GOOD)
+    record(tmp_path, prompt(1), model(max_repairs=0), "no json")
+    estimator, typical = Estimator(model(max_repairs=0), NOWHERE, cache=tmp_path), Colour(name="a typical colour")
+    found = [estimator.look(prompt(number), typical=typical) for number in range(3)]
+    assert found == [Colour(name="red", share=0.25), None, typical]
+    assert estimator.estimate().answer_tokens == -(-len(typical.model_dump_json()) // 4)
 
 
 @pytest.mark.parametrize(

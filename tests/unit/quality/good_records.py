@@ -19,6 +19,7 @@ from miras.quality.config import CheckConfig, ShareBounds, SizeShares
 Record = TypeVar("Record", Region, Dialogue)
 
 SIDE_PX = 64
+NO_WORDS = Path(__file__).parents[3] / "presets" / "unwanted_words.txt"  # as shipped: comments alone
 NO_BOUND = ShareBounds(least=None, most=None)
 CHECK = CheckConfig(
     min_turns=3,
@@ -28,7 +29,7 @@ CHECK = CheckConfig(
     near_duplicate_similarity=0.9,
     min_focus_named=0.6,
     min_turns_linked=0.5,
-    word_list=None,
+    word_list=str(NO_WORDS),
     refuse_emails=True,
     refuse_phones=True,
     min_agreement_iou=0.8,

@@ -68,7 +68,7 @@ def test_every_record_passes_or_is_in_quarantine(checked: Paths) -> None:
 
 def test_a_quarantined_record_is_kept_whole_with_its_reasons(checked: Paths) -> None:
     by_id = {item.record_id: item for item in read_records(checked.quarantine, Quarantined)}
-    assert by_id["repeated-copy"].reasons == ["says the same as repeated-caption of the same picture"]
+    assert by_id["repeated-copy"].reasons == ["says the same as repeated-caption"]
     stored = by_id["small-prist"].record
     assert Dialogue.model_validate(stored) in mixed().dialogues
 

@@ -18,9 +18,9 @@ from miras.quality.chunks import Chunk, LineIndex, chunks, dialogue_keys, region
 from miras.quality.judge import judge, judge_chunk
 from miras.quality.tally import Tally
 from miras.quality.word_list import read_word_list
-from tests.unit.quality.good_records import CHECK, DataSet, good, square, store
+from tests.unit.quality.good_records import CHECK, NO_WORDS, DataSet, good, square, store
 
-WORDS = read_word_list(None, emails=True, phones=True)
+WORDS = read_word_list(str(NO_WORDS), emails=True, phones=True)
 
 
 def faulty() -> DataSet:

@@ -13,7 +13,9 @@ from miras.errors import ConfigError
 from miras.quality.config import SplitConfig
 from miras.quality.dealing import Group, Stratum, deal, deal_on, read_ledger, write_ledger
 
-SPLIT = SplitConfig(val_share=0.1, test_share=0.15, seed=0, ledger=None, near_duplicate_bits=7)
+SPLIT = SplitConfig(
+    val_share=0.1, test_share=0.15, seed=0, keep_split=False, ledger="not asked for", near_duplicate_bits=7
+)
 STRATA = (("lettering", "fine"), ("lettering", "coarse"), ("machine", "fine"), ("person", "medium"))
 SHARES: tuple[tuple[Split, float], ...] = (("test", SPLIT.test_share), ("val", SPLIT.val_share))
 

@@ -51,3 +51,14 @@ def test_phrases_are_part_of_the_text() -> None:
     asked = dialogue("Where?", targets=("r1",))
     assert dialogue_key(asked, {"r1": "Red mug"}) == "where red mug"
     assert dialogue_key(asked, {}) == "where r1"
+
+
+def test_dialogues_without_picture_repeat_each_other_only_word_by_word() -> None:
+    changed = LONG.replace("side", "edge")
+    talks = [dialogue(text, image_id="") for text in (LONG, changed, LONG.upper())]
+    assert repeats(*talks, similarity=0.5) == {2: 0}
+
+
+def test_many_dialogues_without_picture_are_not_compared_each_with_each() -> None:
+    talks = [dialogue(f"{number} {LONG}", image_id="") for number in range(20_000)]  # 200 million pairs
+    assert repeats(*talks) == {}

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from miras.quality.prist_text import TextVerdict, check_prist_text
+from miras.dialogue.records import Rejected
+from miras.quality.judge import Verdict, judge
+from miras.quality.word_list import read_word_list
+from miras.sources.prist import read_prist
 from tests.unit.quality.good_records import CHECK as GOOD_RECORDS_CHECK
+from tests.unit.quality.good_records import NO_WORDS
 
 CHECK = GOOD_RECORDS_CHECK.model_copy(update={"max_words_per_turn": 120, "min_turns_linked": 0.75})
 
 
+@dataclass(frozen=True)
+class TextVerdict:
+    """What the reader refused and what the suites found in the rest."""
+
+    rejected: tuple[Rejected, ...]
+    verdict: Verdict
+
+
+def check_prist_text(path: Path) -> TextVerdict:
+    """The suites on published PRIST text, whose pictures and masks nobody has: the rules of texts apply alone."""
+    read = list(read_prist(path))
+    records = [record for record in read if not isinstance(record, Rejected)]
+    verdict = judge(
+        [record.dialogue for record in records],
+        [record.region for record in records],
+        pictures=None,
+        check=CHECK,
+        words=read_word_list(str(NO_WORDS), emails=True, phones=True),
+    )
+    return TextVerdict(tuple(record for record in read if isinstance(record, Rejected)), verdict)
+
+
 @pytest.fixture(scope="module")
 def published(shared_data: Path) -> TextVerdict:
-    return check_prist_text(shared_data / "prist" / "test.json", check=CHECK)
+    return check_prist_text(shared_data / "prist" / "test.json")
 
 
 def test_at_least_95_in_100_published_records_pass_the_rules_of_progress(published: TextVerdict) -> None:
@@ -75,19 +102,19 @@ def test_rules_of_masks_and_pictures_do_not_apply_to_text(published: TextVerdict
     ],
 )  # fmt: skip
 def test_a_broken_record_never_passes(shared_data: Path, name: str) -> None:
-    found = check_prist_text(shared_data / "bad_inputs" / "prist" / f"{name}.json", check=CHECK)
+    found = check_prist_text(shared_data / "bad_inputs" / "prist" / f"{name}.json")
     dialogues = found.verdict.dialogues
     assert len(found.rejected) + dialogues.quarantined == 1
     assert dialogues.rows + len(found.rejected) == 3
 
 
 def test_sound_records_pass(shared_data: Path) -> None:
-    found = check_prist_text(shared_data / "bad_inputs" / "prist" / "good.json", check=CHECK)
+    found = check_prist_text(shared_data / "bad_inputs" / "prist" / "good.json")
     assert (found.rejected, found.verdict.dialogues.rows, found.verdict.dialogues.quarantined) == ((), 3, 0)
 
 
 def test_a_very_long_question_is_read_and_then_quarantined(shared_data: Path) -> None:
-    found = check_prist_text(shared_data / "bad_inputs" / "prist" / "very_long_turn.json", check=CHECK)
+    found = check_prist_text(shared_data / "bad_inputs" / "prist" / "very_long_turn.json")
     assert found.rejected == ()
     (reasons,) = found.verdict.dialogues.reasons.values()
     assert reasons == {"text_length": "its longest text has 24000 words, at most 120 expected"}

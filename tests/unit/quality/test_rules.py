@@ -14,10 +14,10 @@ import pytest
 from miras.dialogue.records import Rle, Turn
 from miras.quality.judge import Verdict, judge
 from miras.quality.word_list import read_word_list
-from tests.unit.quality.good_records import CHECK, SIDE_PX, DataSet, good, prist_turns, square
+from tests.unit.quality.good_records import CHECK, NO_WORDS, SIDE_PX, DataSet, good, prist_turns, square
 
 TALK, LAST = prist_turns("x/handle")[:2], prist_turns("x/handle")[2]
-WORDS = read_word_list(None, emails=True, phones=True)
+WORDS = read_word_list(str(NO_WORDS), emails=True, phones=True)
 Broken = dict[str, set[str]]  # record id -> rules it breaks
 
 CASES: dict[str, tuple[DataSet, Broken]] = {}
@@ -46,7 +46,7 @@ def region_case(name: str, index: int, breaks: set[str], broken: tuple[str, ...]
     followers = {
         f"{name}{follower}": {"parent_passed" if follower[0] == "/" else "targets_passed"} for follower in broken
     }
-    case(name, data, {region_id: breaks, **followers})
+    case(name, data, {region_id: breaks, **followers} if breaks else {})
 
 
 case("all_good", good("all_good"), {})
@@ -99,6 +99,10 @@ turns_case("typed_image", Turn(question="<image> Why?", answer="So."), *TALK, LA
 turns_case("end_token", Turn(question="Why?", answer="So.</s>"), *TALK, LAST, breaks={"no_typed_markers"})
 turns_case("odd_braces", Turn(question="Why?", answer="So {mug}."), *TALK, LAST, breaks={"no_typed_markers"})
 turns_case("brackets_are_allowed", Turn(question="[sic] a<b?", answer="So [1]."), *TALK, LAST, breaks=set())
+turns_case("marker_in_a_name", LAST.model_copy(update={"names": ("mug[SEG]",)}), kind="referring",
+           breaks={"no_typed_markers"})  # fmt: skip
+turns_case("slot_in_a_name", LAST.model_copy(update={"names": ("{target}",)}), kind="referring",
+           breaks={"no_typed_markers"})  # fmt: skip
 turns_case("slot_asked", Turn(question="{target}?", answer="So."), *TALK, LAST, breaks={"slots_only_in_answers"})
 turns_case(
     "typed_group",
@@ -159,6 +163,9 @@ region_case("empty", 2, {"mask_not_empty"}, mask=square(0))
 too_narrow = square(5, width=SIDE_PX - 1)
 region_case("runs_too_short", 2, {"mask_readable"}, mask=Rle(size=(SIDE_PX, SIDE_PX), counts=too_narrow.counts))
 region_case("unreadable", 2, {"mask_readable"}, mask=Rle(size=(64, 64), counts="ab"))
+region_case("ignored_unreadable", 2, {"mask_readable"}, ignored=Rle(size=(64, 64), counts="ab"))
+region_case("ignored_of_another_size", 2, {"mask_readable"}, ignored=square(1, height=65))
+region_case("ignored_is_allowed", 2, set(), ignored=square(1))
 region_case("small_target", 1, {"target_large_enough"}, ("-prist",), mask=square(1))
 region_case("small_whole", 0, {"target_large_enough"}, ("/handle", "-query", "-prist"), mask=square(1))
 

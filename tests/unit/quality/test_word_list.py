@@ -8,8 +8,9 @@ import pytest
 
 from miras.errors import ConfigError
 from miras.quality.word_list import read_word_list
+from tests.unit.quality.good_records import NO_WORDS
 
-CONTACTS = read_word_list(None, emails=True, phones=True)
+CONTACTS = read_word_list(str(NO_WORDS), emails=True, phones=True)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_contacts_are_found_and_years_are_not(text: str, found: list[str]) -> No
 
 
 def test_what_is_switched_off_is_not_looked_for() -> None:
-    words = read_word_list(None, emails=False, phones=False)
+    words = read_word_list(str(NO_WORDS), emails=False, phones=False)
     assert words.found_in(["a@b.org", "+49 30 1234567"]) == []
 
 

@@ -70,8 +70,8 @@ def test_an_instance_is_what_is_visible_of_it(tmp_path: Path) -> None:
     assert (pixels(picture.regions[0]) == SEEN_BEHIND).all()
     assert (pixels(picture.regions[1]) == FRONT).all()
     assert [region.attributes for region in picture.regions] == [
-        {"occluded": "yes"},
-        {"cropped": "yes", "described_as": "red, small"},
+        {"occluded": "yes", "synonyms": "auto, automobile"},
+        {"cropped": "yes", "synonyms": "auto, automobile", "described_as": "red, small"},
     ]
 
 
@@ -90,6 +90,16 @@ def test_parts_and_their_parts_are_children(tmp_path: Path) -> None:
     assert [region.parent_id for region in picture.regions] == [None, "x-r0", "x-r1"]
     (picture,), rejected = split(read(source, limits=ignoring("wheel")))
     assert (categories(picture.regions), rejected) == (["group of cars"], [])
+
+
+def test_a_class_has_one_name_in_a_picture_whatever_each_annotator_wrote(tmp_path: Path) -> None:
+    words = ("auto", "car", "automobiles")
+    boxes = ((0, 0, 5, 5), (10, 0, 15, 5), (20, 0, 25, 5))
+    objects = [thing(n, CAR, box, raw_name=word) for n, (word, box) in enumerate(zip(words, boxes, strict=True))]
+    seen = coded(*((CAR, 10 + n, block(*box)) for n, box in enumerate(boxes)))
+    (picture,), _ = split(read(write(tmp_path, objects, {"seg": seen}), limits=LIMITS))
+    assert categories(picture.regions) == ["auto", "auto", "group of autos"]
+    assert {region.attributes["synonyms"] for region in picture.regions} == {"car, automobile"}
 
 
 def test_what_cannot_be_read_is_rejected_with_its_parts(tmp_path: Path) -> None:

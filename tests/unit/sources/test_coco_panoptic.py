@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from miras.errors import DataError
 from miras.sources.annotations import RejectedPicture, RejectedRegion
 from miras.sources.coco_panoptic import CocoPanopticSource, read
 from tests.unit.sources.region_files import (
@@ -77,3 +80,13 @@ def test_ignored_classes_are_left_out_silently(tmp_path: Path) -> None:
     source = write(tmp_path, {"id": WALL, "category_id": 3})
     (picture,), rejected = split(read(source, limits=ignoring("wall-brick")))
     assert (picture.regions, rejected) == ((), [])
+
+
+def test_two_categories_with_one_id_are_refused(tmp_path: Path) -> None:
+    source = write(tmp_path, {"id": DOG, "category_id": 1})
+    path = Path(source.annotations)
+    value = json.loads(path.read_text())
+    value["categories"].append({"id": 1, "name": "cat", "isthing": 1})
+    path.write_text(json.dumps(value))
+    with pytest.raises(DataError, match="same id 1"):
+        list(read(source, limits=LIMITS))

@@ -292,3 +292,51 @@ def test_five_rendered_scenes_are_ingested(workspace: Workspace) -> None:
     with_regions = {region.image_id for region in workspace.regions}
     assert with_regions == {picture.image_id for picture in workspace.pictures}
     assert all(region.phrase and region.mask and region.mask.size == (64, 64) for region in workspace.regions)
+
+
+# --- what is not outlined
+
+
+def labelme(workspace: Workspace, **changes: Any) -> dict[str, Any]:
+    Image.new("RGB", (WIDTH, HEIGHT)).save(workspace.folder / "1.png")
+    points = [[2, 3], [12, 3], [12, 13], [2, 13]]
+    content = {"imagePath": "1.png", "shapes": [{"label": "mug", "points": points, "shape_type": "polygon"}]}
+    (workspace.folder / "in").mkdir()
+    (workspace.folder / "in" / "1.json").write_text(json.dumps(content | {"imagePath": "1.png"}))
+    source = {"reader": "labelme", "annotations": str(workspace.folder / "in"), "pictures": str(workspace.folder)}
+    return {"mine": source | changes}
+
+
+def test_labelme_files_are_not_taken_to_show_everything_unless_said(workspace: Workspace) -> None:
+    sources = labelme(workspace)
+    workspace.run(sources=sources)
+    assert not workspace.pictures[0].is_exhaustive
+    assert workspace.regions[0].attributes == {"others": "maybe"}
+    workspace.run(sources={"mine": sources["mine"] | {"is_exhaustive": True}})
+    assert workspace.pictures[0].is_exhaustive
+    assert workspace.regions[0].attributes == {}
+
+
+def test_coco_files_are_taken_to_show_everything_unless_said(workspace: Workspace) -> None:
+    workspace.write_coco(("1.png",))
+    workspace.run()
+    assert workspace.pictures[0].is_exhaustive
+    assert workspace.regions[0].attributes == {}
+    coco = {"reader": "coco", "annotations": str(workspace.folder / "annotations.json"), "is_exhaustive": False}
+    workspace.run(sources={"mine": coco})
+    assert not workspace.pictures[0].is_exhaustive
+    assert workspace.regions[0].attributes == {"others": "maybe"}
+
+
+def test_a_federated_source_says_itself_what_is_not_all_outlined(workspace: Workspace) -> None:
+    """LVIS: a class that its picture's record does not name is outlined as a whole."""
+    content = workspace.write_coco(("1.png",))
+    content["images"][0] |= {"not_exhaustive_category_ids": [2], "neg_category_ids": [3]}
+    content["categories"] += [{"id": 2, "name": "cup"}, {"id": 3, "name": "jar"}]
+    content["annotations"].append(content["annotations"][0] | {"id": 9, "category_id": 2})
+    workspace.write(content)
+    lvis = {"reader": "lvis", "annotations": str(workspace.folder / "annotations.json")}
+    workspace.run(sources={"mine": lvis})
+    assert not workspace.pictures[0].is_exhaustive
+    assert workspace.pictures[0].absent == ("jar",)
+    assert [region.attributes for region in workspace.regions] == [{}, {"others": "yes"}]

@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from miras.dialogue import masks
 from miras.errors import DataError
+from miras.generate.view import OTHERS
 from miras.sources.annotations import RejectedPicture, RejectedRegion
 from miras.sources.lvis import LvisSource, read, words_and_sense
 from tests.unit.sources.region_files import (
@@ -66,6 +67,37 @@ def test_a_picture_is_found_by_its_address_and_carries_its_licence(tmp_path: Pat
 def test_what_is_absent_is_neither_present_in_words_nor_doubtful(tmp_path: Path) -> None:
     (picture,), _ = split(read(write(tmp_path, content()), limits=LIMITS))
     assert picture.absent == ("table lamp",)  # a mouse is there, bows were not all annotated
+
+
+def test_a_class_that_is_not_all_outlined_is_marked_in_that_picture_alone(tmp_path: Path) -> None:
+    value = content()
+    value["annotations"].append(value["annotations"][0] | {"id": 2, "category_id": BOW})
+    value["images"].append(value["images"][0] | {"id": 8, "coco_url": "val2017/8.jpg"})
+    value["images"][1] |= {"not_exhaustive_category_ids": "all", "neg_category_ids": [[1], None, 99]}  # malformed
+    value["annotations"].append(value["annotations"][1] | {"id": 3, "image_id": 8})
+    source = write(tmp_path, value)
+    save_picture(tmp_path / "val2017" / "8.jpg", shade=9)
+    pictures, rejected = split(read(source, limits=LIMITS))
+    assert rejected == []
+    marks = [[(region.category, region.attributes.get(OTHERS)) for region in item.regions] for item in pictures]
+    assert marks == [[("mouse", None), ("bow", "yes")], [("bow", None)]]
+    assert pictures[1].absent == ()
+
+
+def test_the_class_of_people_is_called_person_in_every_version(tmp_path: Path) -> None:
+    value = content()
+    value["categories"][1] = {"id": COMPUTER_MOUSE, "name": "baby", "synonyms": ["baby", "man", "person"]}
+    (picture,), _ = split(read(write(tmp_path, value), limits=LIMITS))
+    assert categories(picture.regions) == ["person"]
+    assert picture.regions[0].attributes == {"synonyms": "baby, man"}
+
+
+@pytest.mark.parametrize("record", [{"id": MOUSE, "name": "mouse"}, {"id": 9, "name": 9}, {"name": "mouse"}, "text"])
+def test_a_category_without_id_or_name_or_twice_stops_the_reading(tmp_path: Path, record: object) -> None:
+    value = content()
+    value["categories"].append(record)
+    with pytest.raises(DataError, match=r"categories\[4\]: .*Correct it"):
+        list(read(write(tmp_path, value), limits=LIMITS))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.unit.sources.region_files import (
     write_json,
 )
 
-MUG, HANDLE = 1, 2
+MUG, HANDLE, LAMP = 1, 2, 3
 
 
 def annotation(number: int, category: int, owner: int | None, **changes: Any) -> dict[str, Any]:
@@ -28,14 +28,15 @@ def annotation(number: int, category: int, owner: int | None, **changes: Any) ->
     return record | {"segmentation": rle(block(number, 2, number + 4, 9))} | changes
 
 
-def write(folder: Path, *annotations: dict[str, Any]) -> PacoSource:
+def write(folder: Path, *annotations: dict[str, Any], **picture: Any) -> PacoSource:
     save_picture(folder / "val2017" / "1.png")
     value = {
-        "images": [{"id": 1, "file_name": "val2017/1.png", "height": HEIGHT, "width": WIDTH}],
+        "images": [{"id": 1, "file_name": "val2017/1.png", "height": HEIGHT, "width": WIDTH} | picture],
         "annotations": list(annotations),
         "categories": [
             {"id": MUG, "name": "mug_(cup)", "supercategory": "OBJECT"},
             {"id": HANDLE, "name": "mug_(cup):pull_handle", "supercategory": "PART"},
+            {"id": LAMP, "name": "lamp", "supercategory": "OBJECT"},
         ],
         "attributes": [
             {"id": 0, "name": "light_blue"},
@@ -95,3 +96,11 @@ def test_an_ignored_object_takes_its_parts_along(tmp_path: Path) -> None:
     source = write(tmp_path, annotation(1, MUG, 1), annotation(2, HANDLE, 1))
     (picture,), rejected = split(read(source, limits=ignoring("mug_(cup)")))
     assert (picture.regions, rejected) == ((), [])
+
+
+def test_objects_that_are_surely_not_there_and_those_not_all_outlined_are_told_apart(tmp_path: Path) -> None:
+    picture = {"neg_category_ids": [LAMP, HANDLE], "not_exhaustive_category_ids": [HANDLE]}
+    source = write(tmp_path, annotation(1, MUG, 1), annotation(2, HANDLE, 1), **picture)
+    (found,), _ = split(read(source, limits=LIMITS))
+    assert found.absent == ("lamp",)
+    assert [region.attributes for region in found.regions] == [{}, {"others": "yes"}]

@@ -141,6 +141,11 @@ def test_short_names_become_words(raw: str, words: str) -> None:
     assert part_words(raw) == words
 
 
+def test_only_dining_tables_are_annotated() -> None:
+    """No other table may be said to be absent because none is outlined."""
+    assert object_words("table") == object_words("diningtable") == "dining table"
+
+
 def test_the_pack_is_read_as_its_derived_masks_say(shared_data: Path) -> None:
     folder = shared_data / "pascal_part"
     derived = json.loads((folder / "derived_objects_parts_rle.json").read_text())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from miras.dialogue import masks
@@ -13,7 +14,7 @@ from miras.errors import DataError
 from miras.sources.annotations import RejectedPicture, RejectedRegion
 from miras.sources.reasonseg import ReasonSegSource, read
 from miras.sources.told import UNNAMED, RejectedDialogue
-from tests.unit.sources.told_files import LIMITS, RIGHT, save_json, save_picture, shape, sorted_out
+from tests.unit.sources.told_files import HEIGHT, LIMITS, RIGHT, WIDTH, save_json, save_picture, shape, sorted_out
 
 INNER = [4, 5, 8, 5, 8, 9, 4, 9]  # 16 px within LEFT
 QUESTION = "What would keep the coffee warm?"
@@ -43,7 +44,11 @@ def content(*shapes: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def test_shapes_are_painted_from_large_to_small(tmp_path: Path, shapes: list[dict[str, Any]], area_px: int) -> None:
     (picture,), rejected = sorted_out(read(source(tmp_path, content(*shapes)), limits=LIMITS))
     assert rejected == []
-    assert masks.area_px(picture.regions[0].mask) == area_px
+    region = picture.regions[0]
+    assert masks.area_px(region.mask) == area_px
+    ignored = masks.decode(region.ignored) if region.ignored else np.zeros((HEIGHT, WIDTH), bool)
+    assert ignored.any() == any(shape["label"] == "ignore" for shape in shapes)
+    assert not (ignored & masks.decode(region.mask)).any()
 
 
 def test_a_question_stays_as_it_is_and_a_phrase_is_asked_for(tmp_path: Path) -> None:

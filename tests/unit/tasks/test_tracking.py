@@ -108,3 +108,16 @@ def test_steps_written_again_after_a_resume_are_copied_once(workspace: Path) -> 
     tail.copy()
     steps = [event["step"] for event, _ in spool.read() if event["kind"] == "metrics"]
     assert steps == [0, 1, 2, 3, 4, 5]
+
+
+def test_versions_of_the_data_stand_side_by_side_in_one_run(workspace: Path) -> None:
+    for number, (version, rows) in enumerate((("v1", 10.0), ("v2", 20.0), ("v1", 11.0), ("v3", 30.0))):
+        pipeline, run = spool_run(f"p{number}"), spool_run(f"p{number}/1-check")
+        run.trend("check", version=version, values={"tables.dialogues.rows": rows})
+        run.status("FINISHED")
+        ship(pipeline)
+    trend = sent_runs()["check: trend over data versions"]
+    history = MlflowClient().get_metric_history(trend.info.run_id, "tables.dialogues.rows")
+    assert sorted((item.step, item.value) for item in history) == [(1, 10.0), (1, 11.0), (2, 20.0), (3, 30.0)]
+    versions = {key: value for key, value in trend.data.tags.items() if key.startswith("data.version.")}
+    assert versions == {"data.version.0001": "v1", "data.version.0002": "v2", "data.version.0003": "v3"}

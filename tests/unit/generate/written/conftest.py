@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from miras.dialogue.records import Picture, Region
+from miras.files import write_records
 from miras.generate.written.writing import Counts, PictureAndRegions, write_dialogues
 from miras.llm.mending import Faulty, read_answer
 from miras.llm.records import Answered, Outcome, Prompt, Unanswered, Usage
+from miras.paths import Paths
 from miras.sources.scenes import read
 from tests.unit.generate.conftest import CONFIG, with_phrases
 
@@ -47,11 +49,11 @@ class ScriptedModel:
         self.prompts.append(prompt)
         text = self._script(prompt)
         if text is None:
-            return Unanswered(prompt, "failed", "nothing was recorded", ())
+            return Unanswered(prompt, "failed", "nothing was recorded", (), 0)
         value = read_answer(prompt, text)
         if isinstance(value, Faulty):
-            return Unanswered(prompt, value.reason, value.message, (text,))
-        return Answered(prompt, value, text, NOTHING, self.is_cached, 0)
+            return Unanswered(prompt, value.reason, value.message, (text,), int(self.is_cached))
+        return Answered(prompt, value, text, NOTHING, int(not self.is_cached), int(self.is_cached))
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +84,17 @@ def scenes() -> tuple[PictureAndRegions, ...]:
         (picture_of(scene.image_id), tuple(with_phrases(list(scene.regions))))
         for scene in read(count=3, size_px=SIZE_PX, seed=21)
     )
+
+
+@pytest.fixture
+def paths(scenes: tuple[PictureAndRegions, ...], pictures_folder: Path, tmp_path: Path) -> Paths:
+    """The scenes as the stage `ingest` leaves them."""
+    found = Paths(**{name: str(tmp_path / name) for name in Paths.model_fields})
+    write_records(found.picture_table, [picture for picture, _ in scenes])
+    write_records(found.region_table, [region for _, regions in scenes for region in regions])
+    write_records(found.source_dialogues, [])
+    found.pictures.symlink_to(pictures_folder)
+    return found
 
 
 def picture_of(image_id: str) -> Picture:

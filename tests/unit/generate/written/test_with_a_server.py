@@ -11,20 +11,23 @@ import pytest
 from jinja2 import DictLoader, Environment, PackageLoader, StrictUndefined
 
 from miras.dialogue.records import Dialogue, Picture, Region
-from miras.files import read_records, write_records
+from miras.files import read_records
 from miras.generate import stage
 from miras.generate.written import prompts
 from miras.generate.written.records import UnansweredRequest
+from miras.generate.written.use import ModelUse, prompts_sha256
 from miras.generate.written.writing import Counts
 from miras.llm import pace
 from miras.llm.asking import open_model
+from miras.llm.budget import BudgetSpentError
 from miras.llm.config import ModelConfig, ServiceConfig
 from miras.paths import Paths
-from tests.llm_server import Answer, LlmServer, Said, question, unreliable
+from tests.llm_server import ANSWER_TOKENS, PROMPT_TOKENS, Answer, LlmServer, Said, question, unreliable
 from tests.unit.generate.conftest import CONFIG
 from tests.unit.generate.written.conftest import ScriptedModel, Texts, assert_adds_up
 
 Write = Callable[..., Counts]
+ONE = PROMPT_TOKENS + ANSWER_TOKENS
 
 
 @pytest.fixture(autouse=True)
@@ -135,17 +138,8 @@ def test_a_picture_that_vanished_is_unanswered_and_the_others_go_on(
 
 
 def test_the_stage_has_the_model_write_prist_dialogues_and_pays_once(
-    by_text: dict[str, str],
-    scenes: tuple[tuple[Picture, tuple[Region, ...]], ...],
-    pictures_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    by_text: dict[str, str], paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = Paths(**{name: str(tmp_path / name) for name in Paths.model_fields})
-    write_records(paths.picture_table, [picture for picture, _ in scenes])
-    write_records(paths.region_table, [region for _, regions in scenes for region in regions])
-    write_records(paths.source_dialogues, [])
-    paths.pictures.symlink_to(pictures_folder)
     config = CONFIG.model_copy(update={"teacher": "model", "model": model_config(), "mrseg_per_picture": 1})
     with LlmServer(lambda request: by_text[question(request)]) as server:
         monkeypatch.setattr(stage, "read_service", lambda: service(server))
@@ -158,4 +152,37 @@ def test_the_stage_has_the_model_write_prist_dialogues_and_pays_once(
     assert sum(dialogue.kind == "prist" for dialogue in dialogues) == 8
     assert {"mrseg", "referring", "caption"} <= kinds
     assert [region.mask for region in read_records(paths.generated_regions, Region)] == [None]
-    assert json.loads((Path(paths.generate) / "model.json").read_text())["cached"] == 17
+    use = ModelUse.model_validate_json((Path(paths.generate) / "model.json").read_bytes())
+    assert (use.model, use.cached, use.calls, use.spent_tokens) == ("scripted", 17, 0, 17 * ONE)
+    assert use.prompts_sha256 == prompts_sha256()
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [stage.STORE], "not in the way of settings"
+
+
+def test_a_spent_budget_keeps_what_was_refused_and_the_message_says_where(
+    by_text: dict[str, str], paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = next(iter(by_text))  # elements of the first picture
+
+    def refusing(request: dict[str, Any]) -> str | Said:
+        return Said(refusal="I will not.") if question(request) == refused else by_text[question(request)]
+
+    monkeypatch.setattr("tests.llm_server.PROMPT_TOKENS", 3000)
+    config = CONFIG.model_copy(update={"teacher": "model", "model": model_config(max_repairs=0)})
+    with LlmServer(refusing) as server:
+        limited = service(server).model_copy(update={"budget_tokens": 20_000, "concurrency": 1})
+        monkeypatch.setattr(stage, "read_service", lambda: limited)
+        with pytest.raises(BudgetSpentError) as raised:
+            stage.run(paths=paths, work=tmp_path / "work" / "a", generate=config)
+        kept = tmp_path / "work" / "a" / stage.STOPPED
+        assert f"is in {kept}: 1 requests without a usable answer, 0 silent pictures" in str(raised.value)
+        (request,) = read_records(kept / "unanswered.jsonl", UnansweredRequest)
+        assert (request.cause, request.raw) == ("refused", ("I will not.",))
+        use = ModelUse.model_validate_json((kept / "model.json").read_bytes())
+        assert use.calls == server.answered.total() < 12
+        assert not Path(paths.generate).exists()
+        monkeypatch.setattr(stage, "read_service", lambda: service(server))
+        stage.run(paths=paths, work=tmp_path / "work" / "a", generate=config)
+        assert max(server.answered.values()) == 1
+    assert not kept.exists()
+    counts = json.loads((Path(paths.generate) / "written.json").read_text())
+    assert (counts["pictures"], counts["with_dialogues"], counts["unanswered"]) == (3, 2, {"elements: refused": 1})

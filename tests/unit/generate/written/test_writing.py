@@ -213,8 +213,12 @@ class BreakingModel(ScriptedModel):
 def test_an_error_of_the_model_stops_the_run_and_the_next_run_is_whole(
     write: Write, texts: Texts, tmp_path: Path
 ) -> None:
+    texts["prist/elements", "scene-21-000001"] = "no elements"
     with pytest.raises(MirasError, match="budget"):
-        write(BreakingModel(texts), name="broken")
+        write(BreakingModel(texts, window=2), name="broken")
+    assert (tmp_path / "broken" / "elements.jsonl").read_bytes() == b"", "the first picture is still on its way"
+    (refused,) = read_records(tmp_path / "broken" / "unanswered.jsonl", UnansweredRequest)
+    assert (refused.image_id, refused.raw) == ("scene-21-000001", ("no elements",))
     write(ScriptedModel(texts), name="again")
     write(ScriptedModel(texts), name="whole")
     assert files_in(tmp_path / "again") == files_in(tmp_path / "whole")
