@@ -9,16 +9,22 @@ Mask metrics at 1024 x 1024 px, from stored run-length codes to numbers, process
   the bands (erosion of the dense masks by a square; here scipy's minimum filter, whose time does not grow with the
   square; torchmetrics has none); once more beside the dense counts alone.
 
-Both sides must find the same numbers before they are timed. The masks are smooth random shapes as a decoder draws
+Both sides must find the same numbers before they are timed. Prediction: dialogues of four turns about stored pictures
+with the tiny network (random weights, fixed answers with a mask), 32 dialogues together as `evaluate` asks them, beside
+every question by itself; wall time.
+
+The masks are smooth random shapes as a decoder draws
 them, a tenth to a half of the picture, in one to some dozen pieces.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,16 +32,22 @@ from scipy.ndimage import minimum_filter, zoom
 from torchmetrics.functional.classification import binary_stat_scores
 
 from benchmarks.report import Row, compare, device_name, measure, publish
+from benchmarks.talk import QUESTION, fix_answers, make_builder
+from benchmarks.train_setup import SCALES, make_data, make_model, read_settings, write_store
 from miras.dialogue.masks import decode, encode
 from miras.dialogue.records import Rle
 from miras.evaluate import mask_metrics
 from miras.evaluate.mask_metrics import IGNORED, boundary_width_px
 from miras.evaluate.mask_runs import intersect, read_runs
+from miras.model.records import Request
+from miras.model.responder import Responder, StoredPicture
 
 SIDE_PX = 1024
 SIZE = (SIDE_PX, SIDE_PX)
 LEAST_RATIO = 10
 PAIRS, REPETITIONS = 60, 7
+BATCH, TURNS = 32, 4
+LEAST_BATCH_RATIO = 4  # promised on a CPU; 8 on a GPU
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,56 @@ class Pair:
 
 def rows(*, is_quick: bool) -> list[Row]:
     """All measures."""
-    return mask_rows(12 if is_quick else PAIRS, repetitions=3 if is_quick else REPETITIONS)
+    repetitions = 3 if is_quick else REPETITIONS
+    return [*mask_rows(12 if is_quick else PAIRS, repetitions=repetitions), prediction_row(repetitions)]
+
+
+# --- prediction
+
+
+def prediction_row(repetitions: int) -> Row:
+    """Answers a second: a batch beside one by one."""
+    scale = SCALES["tiny"]
+    settings = read_settings(scale)
+    data = make_data(settings, pictures=BATCH, picture_px=scale.picture_px)
+    model = make_model(settings, data.tokenizer, device=torch.device("cpu"), is_bf16=False, is_plain=False)
+    model.network.eval()
+    builder = make_builder(settings, data, model)
+    fix_answers(model.network, builder)
+    with tempfile.TemporaryDirectory() as folder:
+        responder = Responder(
+            model.network,
+            builder,
+            device="cpu",
+            store=write_store(Path(folder), model, data.pictures),
+            pictures={name: StoredPicture(Path(name), p.height, p.width) for name, p in data.pictures.items()},
+        )
+        names = list(data.pictures)
+        sides: dict[str, Callable[[], object]] = {
+            "together": lambda: ask_turns(responder, names),
+            "one by one": lambda: [ask_turns(responder, [name], keeps=False) for name in names],
+        }
+        costs = measure(sides, device=torch.device("cpu"), repetitions=repetitions)
+    speed = {name: TURNS * BATCH / cost.wall_s for name, cost in costs.items()}
+    return compare(
+        f"answers with a mask in {TURNS} turns, {BATCH} dialogues together beside one question at a time",
+        ours=speed["together"],
+        other=speed["one by one"],
+        unit="answers/s",
+        more_is_better=True,
+        least_ratio=LEAST_BATCH_RATIO,
+    )
+
+
+def ask_turns(responder: Responder, names: Sequence[str], *, keeps: bool = True) -> None:
+    """A dialogue about each picture; `keeps`: what a turn leaves is given to the next one."""
+    told: tuple[tuple[str, str], ...] = ()
+    kept: list[object] = [None] * len(names)
+    for _ in range(TURNS):
+        asked = [Request(name, told, QUESTION, kept=left) for name, left in zip(names, kept, strict=True)]
+        responses = responder.respond(asked)
+        kept = [response.kept if keeps else None for response in responses]
+        told += ((QUESTION, responses[0].answer),)
 
 
 # --- masks

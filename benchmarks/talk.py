@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.report import Row, compare, device_name, publish
-from benchmarks.train_setup import SCALES, Scale, make_data, make_model, read_settings
+from benchmarks.train_setup import SCALES, Data, Model, Scale, Settings, make_data, make_model, read_settings
 from miras.model import decoding
 from miras.model import talker as talker_module
 from miras.model.decoding import PromptRow, Spoken
@@ -51,30 +51,40 @@ class Turn:
 
 
 def make_talker(scale: Scale, device: torch.device) -> Talker:
-    """A network of this size whose every answer is `word ... [OBJ]word word[SEG]` and ends."""
+    """A network of this size with fixed answers."""
     settings = read_settings(scale)
     data = make_data(settings, pictures=4, picture_px=scale.picture_px)
     model = make_model(settings, data.tokenizer, device=device, is_bf16=scale.is_bf16, is_plain=False)
-    clip = model.encoders.clip.config
-    builder = RowBuilder(
+    builder = make_builder(settings, data, model)
+    fix_answers(model.network, builder)
+    responder = Responder(model.network, builder, device=str(device), encoders=lambda: model.encoders)
+    return Talker(responder, precision=model.precision)
+
+
+def make_builder(settings: Settings, data: Data, model: Model) -> RowBuilder:
+    """Of rows that may be long."""
+    clip: Any = model.encoders.clip.config
+    return RowBuilder(
         data.tokenizer,
-        num_image_tokens=(int(clip.image_size) // int(clip.patch_size)) ** 2,  # type: ignore[arg-type, operator]
+        num_image_tokens=(clip.image_size // clip.patch_size) ** 2,
         system_prompt=settings.network.system_prompt,
         max_tokens=8192,
         mask_memory="off",
     )
+
+
+def fix_answers(network: MirasNetwork, builder: RowBuilder) -> None:
+    """Makes every answer `word ... [OBJ]word word[SEG]`; the head's time still counts."""
     words = builder.encode("this is the red mug with its long handle on the left of it")[:ANSWER_WORDS]
     answer = [*words, builder.obj_id, *words[:2], builder.seg_id, builder.end_id]
-    said, head = count(), model.network.text_output.forward
+    said, head = count(), network.text_output.forward
 
     def in_turn(states: Tensor) -> Tensor:
-        logits = head(states)  # its time counts
+        logits = head(states)
         logits[..., answer[next(said) % len(answer)]] += 1e4
         return logits
 
-    model.network.text_output.forward = in_turn  # type: ignore[method-assign]
-    responder = Responder(model.network, builder, device=str(device), encoders=lambda: model.encoders)
-    return Talker(responder, precision=model.precision)
+    network.text_output.forward = in_turn
 
 
 def take_turn(talker: Talker, talks: Sequence[Talk]) -> Turn:
@@ -120,7 +130,9 @@ def without_cache() -> Iterator[None]:
     ) -> Generator[Any, None, Any]:
         del keep
         (row,) = rows
-        embedded, states, ids = row.embedded[None], [], []
+        embedded = row.embedded[None]
+        states: list[Tensor] = []
+        ids: list[int] = []
         while True:
             attention = torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device)
             states.append(network.states(embedded, attention=attention)[:, -1])
@@ -145,8 +157,8 @@ def turn_rows(talker: Talker, picture: Image.Image, repetitions: int) -> list[Ro
     runs: dict[str, list[list[Turn]]] = {name: [] for name in ways}
     turns(talker, picture, keeps=True)  # the first run warms up
     for _ in range(repetitions):
-        for name, way in ways.items():
-            runs[name].append(turns(talker, picture, **way))
+        for name, settings in ways.items():
+            runs[name].append(turns(talker, picture, **settings))
 
     def median(way: str, number: int, what: str) -> float:
         return statistics.median(getattr(run[number], what) for run in runs[way])

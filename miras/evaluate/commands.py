@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miras.config import parse_sections, read_yaml
+from miras.config import Section, parse_sections, read_yaml
 from miras.errors import ConfigError, DataError
 from miras.evaluate.asking import AskingPlan
 from miras.evaluate.box_model import BoxModelConfig
@@ -44,7 +44,7 @@ class Settings:
     @classmethod
     def read(cls, params: Path) -> Settings:
         """Raises ConfigError naming every mistake."""
-        kinds = {"paths": Paths, "evaluate": EvaluateConfig}
+        kinds: dict[str, type[Section]] = {"paths": Paths, "evaluate": EvaluateConfig}
         values = {name: section for name, section in read_yaml(params).items() if name in kinds}
         sections = parse_sections(values, kinds, source=str(params))
         return cls(sections["paths"], sections["evaluate"])

@@ -1,6 +1,6 @@
 """Answers of a model to a benchmark's questions, turn by turn, in three ways of giving it the history.
 
-The dialogues of a pass are cut into groups that are answered together, always the same ones, and every finished batch
+The dialogues of a pass are cut into groups that are answered together, always the same ones, and every finished group
 is appended to a journal. So the answers do not depend on how many processes share the groups, nor on where an earlier
 run was interrupted. This module does not score anything.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from miras.files import disk_errors, read_records, write_records
 from miras.model.records import Request, Response
 
 FINISHED = "finished.jsonl"
+Answers = Mapping[PredictionKey, Prediction]
 
 
 class Responds(Protocol):
@@ -129,35 +130,49 @@ def count_questions(dialogues: Sequence[Dialogue], history: History) -> int:
 def predict(
     step: Pass, responder: Responds, dialogues: Sequence[Dialogue], *, data: BenchmarkSet, journal: Journal
 ) -> Iterator[int]:
-    """Answers the questions of a group of dialogues; yields how many were finished, batch by batch."""
-    for wave in waves(dialogues, step.history):
-        if not all(_key(step, ask) in journal.predictions for ask in wave):
-            requests = [_request(step, ask, data, journal) for ask in wave]
-            responses = responder.respond(requests)
-            journal.append([_prediction(step, ask, response) for ask, response in zip(wave, responses, strict=True)])
+    """Answers the questions of a group of dialogues; yields how many were finished, batch by batch.
+
+    A group is kept when all of it is answered: what a turn leaves for the next one is not stored, and an answer must
+    not depend on whether it was there.
+    """
+    rounds = list(waves(dialogues, step.history))
+    if all(_key(step, ask) in journal.predictions for wave in rounds for ask in wave):
+        yield sum(map(len, rounds))
+        return
+    answered: dict[PredictionKey, Prediction] = {}
+    kept: dict[str, object] = {}
+    for wave in rounds:
+        requests = [
+            replace(_request(step, ask, data, answered), kept=kept.get(ask.dialogue.dialogue_id)) for ask in wave
+        ]
+        responses = responder.respond(requests)
+        for ask, response in zip(wave, responses, strict=True):
+            kept[ask.dialogue.dialogue_id] = response.kept
+            answered[_key(step, ask)] = _prediction(step, ask, response)
         yield len(wave)
+    journal.append(list(answered.values()))
 
 
 def _key(step: Pass, ask: Ask) -> PredictionKey:
     return step.benchmark, step.model, step.history, ask.dialogue.dialogue_id, ask.turn
 
 
-def _request(step: Pass, ask: Ask, data: BenchmarkSet, journal: Journal) -> Request:
+def _request(step: Pass, ask: Ask, data: BenchmarkSet, answered: Answers) -> Request:
     dialogue, turns = ask.dialogue, ask.dialogue.turns
     history: tuple[tuple[str, str], ...] = ()
     asked = [ask] if step.history == "none" else [Ask(dialogue, number) for number in range(ask.turn + 1)]
-    references = tuple(_references(step, each, data, journal) for each in asked)
+    references = tuple(_references(step, each, data, answered) for each in asked)
     if step.history == "reference":
         history = tuple((turn.question, data.reference(turn)) for turn in turns[: ask.turn])
     elif step.history == "own":
         earlier = [_key(step, Ask(dialogue, number)) for number in range(ask.turn)]
-        history = tuple((turns[number].question, journal.predictions[key].answer) for number, key in enumerate(earlier))
+        history = tuple((turns[number].question, answered[key].answer) for number, key in enumerate(earlier))
     return Request(
         image_id=dialogue.image_id, history=history, question=turns[ask.turn].question, references=references
     )
 
 
-def _references(step: Pass, ask: Ask, data: BenchmarkSet, journal: Journal) -> tuple[np.ndarray, ...]:
+def _references(step: Pass, ask: Ask, data: BenchmarkSet, answered: Answers) -> tuple[np.ndarray, ...]:
     """The masks that a question speaks of: predicted ones with the model's own history, else true ones.
 
     What the person points at is always true; an earlier answer without a mask gives nothing to refer to.
@@ -165,7 +180,7 @@ def _references(step: Pass, ask: Ask, data: BenchmarkSet, journal: Journal) -> t
     dialogue, turn = ask.dialogue, ask.dialogue.turns[ask.turn]
     if step.history == "own":
         earlier = [_key(step, Ask(dialogue, number)) for number in turn.refers_to]
-        codes = [predicted.mask for key in earlier for predicted in journal.predictions[key].masks]
+        codes = [predicted.mask for key in earlier for predicted in answered[key].masks]
         codes += [mask for region_id in turn.points_at if (mask := data.regions[region_id].mask)]
     else:
         codes = [mask for region_id in dialogue.references(ask.turn) if (mask := data.regions[region_id].mask)]

@@ -18,6 +18,8 @@ class Request:
     references: tuple[tuple[np.ndarray, ...], ...] = ()
     """Per question, earlier ones first, the masks it speaks of: boolean (h, w) in pixels of the picture, none empty.
     Empty when no question speaks of any."""
+    kept: object = None
+    """What the answer to the turn before left (`Response.kept`), so that it need not be read again; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Response:
     """Wall time, an equal share of its batch's."""
     is_cut: bool = False
     """Whether the answer reached the longest length allowed before it ended."""
+    kept: object = None
+    """For the request of the next turn; None: nothing."""
     raw: str = ""
     """What the model wrote, where `answer` was read out of it."""
     error: str = ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,18 +24,20 @@ from miras.errors import DataError
 from miras.files import write_json
 from miras.model.batch import MemoryTokens
 from miras.model.config import NetworkConfig
-from miras.model.decoding import PromptRow, Spoken, finish, generate
+from miras.model.decoding import MAX_NEW_TOKENS, Prefix, PromptRow, Spoken, finish, generate
 from miras.model.devices import to_device
 from miras.model.features import FeatureStore
 from miras.model.memory import encode_regions, frame_box
 from miras.model.network import MirasNetwork
 from miras.model.records import Group, Request, Response
+from miras.model.talk import mask_name
 from miras.model.tokens import RowBuilder, TokenRow, TurnText
 from miras.model.vision import PictureFeatures, VisionEncoders, masks_from_frame
 from miras.model.weights import Backbones, load_trained, save_trained
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.json"
+MAX_KEPT_BYTES = 8 * 2**30  # keys and values of a batch that are handed out for the next turn
 
 
 @dataclass(frozen=True)
@@ -189,14 +191,26 @@ class Responder:
             vectors = encode_regions(self.encoders, opened, [mask for _, mask in spoken_of])
         memory = self.memory_tokens(spoken_of, rows, vectors)
         image_tokens = self.network.image_tokens(features)[pictures.index.to(self.device)]
-        prompts = self.prompts(rows, image_tokens, memory, names=[""] * len(memory.row))
-        spoken = finish(generate(self.network, prompts, end_id=self.builder.end_id))
+        names = [mask_name(mask) for _, mask in spoken_of]
+        prompts = [
+            replace(prompt, prefix=request.kept if isinstance(request.kept, Prefix) else None)
+            for prompt, request in zip(self.prompts(rows, image_tokens, memory, names=names), requests, strict=True)
+        ]
+        keep = len(requests) * self._prefix_bytes(max(len(row.ids) for row in rows)) <= MAX_KEPT_BYTES
+        spoken = finish(generate(self.network, prompts, end_id=self.builder.end_id, keep=keep))
         groups = self.groups(spoken, pictures.sizes, pictures.sam)
         seconds = (time.perf_counter() - started) / len(requests)
         return [
-            Response(answer=self.text(row.ids), groups=tuple(found), seconds=seconds, is_cut=row.is_cut)
+            Response(self.text(row.ids), tuple(found), seconds, is_cut=row.is_cut, kept=row.prefix)
             for row, found in zip(spoken, groups, strict=True)
         ]
+
+    def _prefix_bytes(self, tokens: int) -> int:
+        """About what the keys and values of so many tokens and an answer take."""
+        config = self.network.language.config
+        width = config.num_key_value_heads * (config.hidden_size // config.num_attention_heads)
+        item = next(self.network.language.parameters()).element_size()
+        return 2 * config.num_hidden_layers * (tokens + MAX_NEW_TOKENS) * width * item
 
     def memory_tokens(
         self, spoken_of: Sequence[tuple[int, np.ndarray]], rows: Sequence[TokenRow], vectors: Tensor | None
