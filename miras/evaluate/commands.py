@@ -148,6 +148,8 @@ def evaluate_model(
     if not work.exists():
         _new(into)
     described, is_own = _described(model, settings.paths)
+    if isinstance(described, ServedModel):
+        launch = launch.model_copy(update={"predict_processes": 1})  # its calls run side by side in one process
     done = {}
     for name in names:
         plan = open_benchmark(name, settings, work=work / name)
@@ -178,7 +180,7 @@ def _described(model: str, paths: Paths) -> tuple[Model, bool]:
         return StageModel(backbones=paths.backbones, weights=getattr(paths, model)), True
     if model.startswith(SERVED):
         file = Path(model.removeprefix(SERVED))
-        box = parse_sections({"box": read_yaml(file)}, {"box": BoxModelConfig}, source=str(file))["box"]
+        box = parse_sections(read_yaml(file), {"box": BoxModelConfig}, source=str(file))["box"]
         return ServedModel(box=box, service=read_service(), answers=str(CACHE)), True
     if model.startswith(PREFIX):
         return ExportedModel(folder=str(fetch(model, holds=DESCRIPTION))), False
