@@ -33,7 +33,11 @@ RESULTS: dict[str, Callable[[Paths], Results]] = {
     "ingest": lambda p: Results(
         artifacts=(p.rejected_table,), counted=(p.picture_table, p.region_table, p.rejected_table)
     ),
-    "generate": lambda p: Results(counted=(p.generated_dialogues,)),
+    "generate": lambda p: Results(  # all but the dialogues only where a language model wrote or polished them
+        summaries=tuple(Path(p.generate) / name for name in ("written.json", "polished.json", "model.json")),
+        artifacts=(Path(p.generate) / "unanswered.jsonl", Path(p.generate) / "silent.jsonl"),
+        counted=(p.generated_dialogues,),
+    ),
     "annotate": lambda p: Results(
         (Path(p.annotate) / "agreement.json",),
         (Path(p.annotate) / "corrections.jsonl",),

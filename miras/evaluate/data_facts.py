@@ -36,6 +36,7 @@ def data_facts(paths: Paths) -> dict[str, Any]:
     pictures = list(read_records(paths.picture_table, Picture))
     return {
         "num_pictures": len(pictures),
+        "language_model": _language_model(Path(paths.generate)),
         "is_rendered": all(picture.origin.startswith(RENDERED_ORIGIN) for picture in pictures),
         "splits": rows,
         "vocabulary": len(vocabulary),
@@ -73,6 +74,19 @@ def _broken_rules(rules: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str,
         if rule["failed"]
     ]
     return sorted(broken, key=lambda rule: -rule["failed"])
+
+
+def _language_model(folder: Path) -> dict[str, Any] | None:
+    """What a language model did for the dialogues, and what of it came to nothing; None: none was asked."""
+    used = folder / "model.json"
+    if not used.exists():
+        return None
+    counts = {
+        name: _read_json(folder / f"{name}.json")
+        for name in ("written", "polished")
+        if (folder / f"{name}.json").exists()
+    }
+    return {**_read_json(used), **counts}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

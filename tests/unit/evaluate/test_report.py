@@ -12,6 +12,8 @@ from miras.evaluate.config import ReportConfig
 from miras.evaluate.data_facts import data_facts
 from miras.evaluate.report import run
 from miras.files import write_json
+from miras.generate.written.use import ModelUse
+from miras.llm.records import Usage
 from miras.paths import Paths
 from miras.sources import scenes
 
@@ -115,3 +117,29 @@ def test_phrases_with_a_mask_are_marked_and_stray_markers_dropped() -> None:
         ("the mug", True),
         (",  yes.", False),
     ]
+
+
+def test_what_a_language_model_did_stands_in_the_report(evaluated: Paths) -> None:
+    assert "written or polished by" not in make_report(evaluated)
+    usage = {"prompt_tokens": 9000, "answer_tokens": 345, "cost_usd": 0.5}
+    used = ModelUse(
+        model="<gpt>",
+        prompts_sha256="0",
+        answered=17,
+        unanswered={"refused": 2, "malformed": 1},
+        calls=20,
+        cached=0,
+        repairs=3,
+        damaged=0,
+        retries={},
+        usage=Usage(**usage),
+        unconfirmed_usd=0.0,
+        waited_s=0.0,
+        spent_tokens=9345,
+        spent_usd=0.5,
+    )
+    write_json(Path(evaluated.generate) / "model.json", used.model_dump())
+    write_json(Path(evaluated.generate) / "polished.json", {"polished": 5, "unchanged": 2})
+    text = " ".join(Page(make_report(evaluated)).text.split())
+    assert "polished by <gpt>: 17 questions answered, 3 not (2 refused, 1 malformed), 3 repairs; 9,345 tokens" in text
+    assert "Polished: polished 5, unchanged 2." in text
