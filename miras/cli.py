@@ -31,6 +31,8 @@ app = typer.Typer(
 Params = Annotated[Path, typer.Option(help="Parameter file, or a preset.")]
 Launch = Annotated[Path, typer.Option(help="Launch profile of the machine that trains.")]
 
+ModelAddress = Annotated[str, typer.Option(help="Directory that `miras export` wrote, or models:/NAME@ALIAS.")]
+
 PARAMS, LAUNCH = Path("params.yaml"), Path("infra/launch/local.yaml")
 
 
@@ -162,6 +164,19 @@ def predict(
 
         for path in write_dialogue(talk, out, file_name=picture.name):
             print(path)
+
+
+@app.command()
+def serve(
+    model: ModelAddress = "exported",
+    config: Annotated[Path, typer.Option(help="Address, limits and device.")] = Path("infra/serve.yaml"),
+) -> None:
+    """Answer over HTTP: OpenAI's chat completions with pictures, /segment, /health, /metrics."""
+    with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
+        from miras.serve.config import read_serve_config
+        from miras.serve.server import serve  # takes seconds
+
+        serve(model, read_serve_config(config))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from miras.dialogue.masks import box_xyxy_px, decode, encode
 from miras.dialogue.records import Frozen, Rle
 from miras.dialogue.rendering import plain_text
 from miras.errors import DataError
+from miras.evaluate.mask_runs import check_rle
 from miras.files import finished_file
 from miras.model.records import Group, Response
 from miras.model.talk import Said, Talk
@@ -231,8 +232,7 @@ class OpenDialogue:
         size = (picture.height, picture.width)
         for turn in saved.turns:
             for code in (*turn.masks, *(group.mask for group in turn.groups)):
-                if code.size != size:
-                    raise DataError(f"{path}: a mask of {code.size} for a picture of {size} (height, width).")
+                check_rle(code, size=size, where=str(path))
         found = cls(talker, picture, model=model)
         found._talk = replace(found._talk, said=tuple(_said(turn) for turn in saved.turns))
         return found

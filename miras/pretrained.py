@@ -80,6 +80,11 @@ class Miras:
         kind, is_mixed = torch.device(responder.device).type, precision != torch.float32
         self._talker = Talker(responder, precision=lambda: torch.autocast(kind, dtype=precision, enabled=is_mixed))
 
+    @property
+    def talker(self) -> Talker:
+        """What answers, for servers of many dialogues."""
+        return self._talker
+
     @classmethod
     def from_pretrained(
         cls,

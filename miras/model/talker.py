@@ -82,7 +82,7 @@ class Talker:
         started = time.perf_counter()
         spoken_of = [(text, tuple(mask for mask in masks if mask.any())) for text, masks in asked]
         rows = [
-            self.responder.builder.prompt_row(_turns(talk, text, len(masks)), where="dialogue")
+            self.responder.builder.prompt_row(turn_texts(talk, text, len(masks)), where="dialogue")
             for talk, (text, masks) in zip(talks, spoken_of, strict=True)
         ]
         with torch.inference_mode(), self._precision():
@@ -151,7 +151,7 @@ class Talker:
         return talk.kept.sam
 
 
-def _turns(talk: Talk, question: str, references: int) -> list[TurnText]:
+def turn_texts(talk: Talk, question: str, references: int) -> list[TurnText]:
     """A dialogue so far and its next question."""
     earlier = [
         TurnText(said.question, *split_groups(said.response.answer), references=len(said.masks)) for said in talk.said

@@ -18,6 +18,7 @@ from miras.errors import DataError
 from miras.model.config import MemoryKind, NetworkConfig
 
 IGNORED = -100
+MAX_KEPT_TEXT = 100  # characters of a text whose ids are kept: a server's memory must not fill with what people ask
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class RowBuilder:
         found = self._pieces.get(text)
         if found is None:
             found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-            if len(self._pieces) < 200_000:  # templates and phrases repeat; bounds the memory for long runs
+            if len(text) <= MAX_KEPT_TEXT and len(self._pieces) < 200_000:  # templates and phrases repeat
                 self._pieces[text] = found
         return found
 
