@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench deploy undeploy ui stop sync clean
+.PHONY: help install run test bench chat deploy undeploy ui stop sync clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -53,6 +53,10 @@ bench: $(STAMP) ## time training and the making of data against plain ways (QUIC
 	python -m benchmarks.generate $(if $(QUICK),--quick)
 	python -m benchmarks.evaluate $(if $(QUICK),--quick)
 	python -m benchmarks.talk $(if $(QUICK),--quick)
+
+chat: $(STAMP) ## talk to the trained model in the browser (or MODEL=models:/NAME@ALIAS, MODEL=folder)
+	$(if $(MODEL),,test -d exported || miras export --out exported)
+	miras chat --model $(or $(MODEL),exported)
 
 deploy: $(STAMP) ## Prefect server, worker and the deployment: `prefect deployment run train-miras`
 	python -m tasks.services deploy

@@ -87,7 +87,7 @@ def prediction_row(repetitions: int) -> Row:
         names = list(data.pictures)
         sides: dict[str, Callable[[], object]] = {
             "together": lambda: ask_turns(responder, names),
-            "one by one": lambda: [ask_turns(responder, [name], keeps=False) for name in names],
+            "one by one": partial(ask_one_by_one, responder, names),
         }
         costs = measure(sides, device=torch.device("cpu"), repetitions=repetitions)
     speed = {name: TURNS * BATCH / cost.wall_s for name, cost in costs.items()}
@@ -110,6 +110,12 @@ def ask_turns(responder: Responder, names: Sequence[str], *, keeps: bool = True)
         responses = responder.respond(asked)
         kept = [response.kept if keeps else None for response in responses]
         told += ((QUESTION, responses[0].answer),)
+
+
+def ask_one_by_one(responder: Responder, names: Sequence[str]) -> None:
+    """The same dialogues, every question by itself and read anew."""
+    for name in names:
+        ask_turns(responder, [name], keeps=False)
 
 
 # --- masks

@@ -167,6 +167,25 @@ def predict(
 
 
 @app.command()
+def chat(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Directory of `miras export`, or models:/NAME@ALIAS; twice: side by side.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")] = 7860,
+    corrections: Annotated[Path, typer.Option(help="Folder for answers that people put right.")] = Path("corrections"),
+    limits: Annotated[Path, typer.Option(help="Limits of sizes, numbers and memory.")] = Path("infra/chat.yaml"),
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+) -> None:
+    """Talk to a model in the browser: ask, refine, click on masks, compare two models, put answers right."""
+    with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
+        from miras.chat.command import chat as serve_page  # takes seconds
+    serve_page(
+        model or ["exported"], host=host, port=port, corrections=corrections, limits=limits, device=device, say=print
+    )
+
+
+@app.command()
 def serve(
     model: ModelAddress = "exported",
     config: Annotated[Path, typer.Option(help="Address, limits and device.")] = Path("infra/serve.yaml"),

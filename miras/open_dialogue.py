@@ -26,11 +26,13 @@ from miras.evaluate.mask_runs import check_rle
 from miras.files import finished_file
 from miras.model.records import Group, Response
 from miras.model.talk import Said, Talk
+from miras.sources.pictures import decode_image
 
 if TYPE_CHECKING:
     from miras.model.talker import Talker
 
 MAX_QUESTION_CHARACTERS = 4000
+MAX_MEGAPIXELS = 100  # of a saved picture
 SAVED_SUFFIX = ".miras.json"
 
 
@@ -223,8 +225,8 @@ class OpenDialogue:
         """
         try:
             saved = _SavedDialogue.model_validate_json(Path(path).read_bytes())
-            with Image.open(io.BytesIO(base64.b64decode(saved.picture, validate=True))) as opened:
-                picture = opened.convert("RGB")
+            content = base64.b64decode(saved.picture, validate=True)
+            picture = decode_image(content, where=str(path), max_megapixels=MAX_MEGAPIXELS).convert("RGB")
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error}). Name a file that `save` wrote.") from None
         except (ValidationError, ValueError) as error:

@@ -142,7 +142,7 @@ def test_what_cannot_be_taken_is_named_and_changes_nothing(model: Miras, tmp_pat
     content = json.loads(saved.read_text())
     for damage in ({"picture": "AAAA"}, {"turns": [{}]}, {"format": "other"}):
         saved.write_text(json.dumps(content | damage))
-        with pytest.raises(DataError, match=r"no saved dialogue, or damaged|cannot be read"):
+        with pytest.raises(DataError, match=r"no saved dialogue, or damaged|not a picture"):
             model.load_dialogue(saved)
 
 
