@@ -29,6 +29,8 @@ from miras.progress import progress
 
 log = logging.getLogger(__name__)
 
+MAX_PROCESSES = 8  # without a GPU, unless the launch profile says otherwise
+
 # Model name -> opens it. Called once, when its first group is answered.
 Openers = Mapping[str, Callable[[], Responds]]
 
@@ -128,10 +130,10 @@ def predict_all(
 
 
 def prediction_processes(launch: LocalLaunch) -> int:
-    """As the launch profile says; else one per GPU, without GPU one per core."""
+    """As the launch profile says; else one per GPU, without GPU one per core, a few at most: each holds a model."""
     if launch.predict_processes:
         return launch.predict_processes
-    return torch.cuda.device_count() or os.cpu_count() or 1
+    return torch.cuda.device_count() or min(len(os.sched_getaffinity(0)), MAX_PROCESSES)
 
 
 def answer_share(

@@ -38,7 +38,7 @@ class LocalLaunch(Section):
     threads: int = Field(ge=0)
     """CPU threads per process; 0 leaves it to torch (when answering test questions: one)."""
     predict_processes: int = Field(ge=0)
-    """Processes that share the test questions; 0: one per GPU, without GPU one per core."""
+    """Processes that share the test questions; 0: one per GPU, without GPU one per core, at most 8."""
     gpu_memory_gb: float | None = Field(gt=0, strict=False)
     """Memory of one GPU in 1e9 bytes, for `miras plan`; null: asked from CUDA, without CUDA the machine's RAM."""
     tflops: float | None = Field(gt=0, strict=False)
