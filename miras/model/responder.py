@@ -190,7 +190,11 @@ class Responder:
             opened = [pictures.open[number]() for number, _ in spoken_of]
             vectors = encode_regions(self.encoders, opened, [mask for _, mask in spoken_of])
         memory = self.memory_tokens(spoken_of, rows, vectors)
-        image_tokens = self.network.image_tokens(features)[pictures.index.to(self.device)]
+        if all(self._has_read_picture(request.kept, row) for request, row in zip(requests, rows, strict=True)):
+            width = self.network.language.config.hidden_size
+            image_tokens = torch.zeros(len(rows), self.builder.num_image_tokens, width, device=self.device)
+        else:
+            image_tokens = self.network.image_tokens(features)[pictures.index.to(self.device)]
         names = [mask_name(mask) for _, mask in spoken_of]
         prompts = [
             replace(prompt, prefix=request.kept if isinstance(request.kept, Prefix) else None)
@@ -204,6 +208,10 @@ class Responder:
             Response(self.text(row.ids), tuple(found), seconds, is_cut=row.is_cut, kept=row.prefix)
             for row, found in zip(spoken, groups, strict=True)
         ]
+
+    def _has_read_picture(self, kept: object, row: TokenRow) -> bool:
+        """Whether the row's image tokens are among those whose keys and values are kept."""
+        return isinstance(kept, Prefix) and kept.common(row.ids) >= row.image_start + self.builder.num_image_tokens
 
     def _prefix_bytes(self, tokens: int) -> int:
         """About what the keys and values of so many tokens and an answer take."""
