@@ -155,7 +155,9 @@ def fingerprint(plan: AskingPlan) -> dict[str, str]:
     """Hashes of all that decides a prediction: code, weights, data and the choice of questions."""
     package, paths = Path(miras.__file__).parent, plan.paths
     code = [package / "model", package / "dialogue"]
-    code += [package / "evaluate" / f"{name}.py" for name in ("predict", "benchmarks", "templates", "models")]
+    code += [
+        package / "evaluate" / f"{name}.py" for name in ("predict", "benchmarks", "templates", "models", "box_model")
+    ]
     weights = {place for model in plan.models.values() for place in model.folders}
     choice = {"max_dialogues", "max_rounds", "max_queries", "templates", "batch_size", "seed"}
     return {

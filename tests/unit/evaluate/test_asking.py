@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from miras.evaluate import stage as evaluate_stage
+from miras.evaluate.commands import Settings, evaluate_model
 from miras.evaluate.records import Prediction
+from miras.export import export
 from miras.files import read_records
 from miras.model.responder import save_weights
 from miras.model.weights import Backbones
@@ -23,6 +25,7 @@ from tests.unit.model.tiny_network import network_config
 from tests.unit.train.workspace import build_workspace
 
 from .conftest import ONE_PROCESS, make_config
+from .test_public_sets import refcoco
 
 CONFIG = make_config(batch_size=2, templates=["lisa", "sesame"])
 RUN = """\
@@ -106,3 +109,36 @@ def test_a_process_that_fails_is_one_message(workspace: Paths, tmp_path: Path) -
     assert run.returncode != 0
     assert "network.json: no such file; run the training stage that makes it" in run.stderr
     assert "evaluate: a process of 2 failed (exit 1); its message is above" in run.stderr
+
+
+def test_a_public_data_set_is_read_encoded_asked_and_scored_by_the_stage(
+    workspace: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_stage, "read_local_launch", lambda: ONE_PROCESS)
+    names = {"refcoco-testA": refcoco(tmp_path / "refcoco")}
+    config = make_config(max_rounds=0, max_queries=0, benchmarks=names)
+    paths = workspace.model_copy(update={"evaluate": str(tmp_path / "out")})
+    for _ in range(2):  # the second time all is there
+        evaluate_stage.run(paths=paths, work=tmp_path / "work", evaluate=config)
+        folder = paths.public_evaluations / "refcoco-testA"
+        scores = json.loads((folder / "scores.json").read_text())
+        rows = {(row["benchmark"], row["model"]): row for row in scores["tables"]["masks"] if row["history"] == "none"}
+        wanted = {("refcoco-testA", "stage1"), ("refcoco-testA", "stage2"), ("refcoco-testA-lisa", "stage2")}
+        assert rows.keys() == wanted
+        assert {(row["samples"], row["unscored"]) for row in rows.values()} == {(3, 0)}
+        assert scores["left_out"] == 0
+        assert len(list(read_records(folder / "predictions.jsonl", Prediction))) == 3 * 3 + 3 * 3
+    assert paths.scores.exists()
+
+
+def test_an_exported_model_answers_as_the_weights_it_was_made_of(workspace: Paths, tmp_path: Path) -> None:
+    written = export(weights=Path(workspace.stage2), backbones=Path(workspace.backbones), out=tmp_path / "exported")
+    settings = Settings(workspace, make_config(max_rounds=0, templates=[]))
+    said = {}
+    for name, model in (("weights", "stage2"), ("export", str(written.folder))):
+        folders = evaluate_model(model, ["test"], tmp_path / name, settings, ONE_PROCESS)
+        assert (folders["test"] / "report.html").exists()
+        found = read_records(folders["test"] / "predictions.jsonl", Prediction)
+        said[name] = {p.key[2:]: (p.answer, p.masks) for p in found if p.history != "any"}
+    assert said["export"] == said["weights"]
+    assert not list(tmp_path.glob(".*.work"))

@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_erosion, zoom
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from torchmetrics.functional import classification as binary
 
 from miras.dialogue.masks import decode, encode
 from miras.dialogue.records import Rle
@@ -172,8 +174,6 @@ def test_single_and_pooled_scores_are_those_of_scikit_learn() -> None:
 
 
 def test_scores_are_those_of_torchmetrics() -> None:
-    torch = pytest.importorskip("torch")
-    binary = pytest.importorskip("torchmetrics.functional.classification", reason="torchmetrics is not installed")
     for predicted, labels in random_pairs(20, seed=SEED + 1):
         found = sample(predicted, labels)
         if not found.union_px:
