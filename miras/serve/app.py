@@ -27,7 +27,7 @@ from miras.serve.engine import Answered, Engine
 from miras.serve.gate import Gate
 from miras.serve.messages import asked_by, read_chat
 from miras.serve.metrics import Metrics
-from miras.serve.refusals import RefusedError
+from miras.serve.refusals import RefusedError, place_of
 from miras.serve.segment import found_json, found_png, read_segment
 
 LOG = logging.getLogger("miras.serve")
@@ -113,7 +113,7 @@ class Service:
             except (ClientGoneError, ClientDisconnect):
                 response = Response(status_code=CLIENT_GONE)
             except Exception as error:
-                LOG.error("event=failed endpoint=%s error=%s", endpoint, type(error).__name__)
+                LOG.error("event=failed endpoint=%s error=%s at=%s", endpoint, type(error).__name__, place_of(error))
                 response = RefusedError("internal_error", "The server failed to answer; its log says where.").response()
             except BaseException:  # the server is going down
                 visit.end(CLIENT_GONE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from miras.model.talker import Talker, turn_texts
 from miras.serve.config import ServeConfig
 from miras.serve.dialogues import Asked, Resolved, Target, answer_key, resolve, state_key, targets_of
 from miras.serve.metrics import Metrics
-from miras.serve.refusals import RefusedError
+from miras.serve.refusals import RefusedError, place_of
 from miras.serve.shelf import Remembered, Shelf, holding
 
 LOG = logging.getLogger("miras.serve")
@@ -250,8 +249,7 @@ def _prompt_tokens(talker: Talker, talk: Talk, resolved: Resolved) -> int:
 
 def _failed(error: Exception) -> RefusedError:
     """What a client is told when answering went wrong; the log gets the place, without anything of the request."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    LOG.error("event=failed error=%s at=%s:%s", type(error).__name__, place.filename, place.lineno)
+    LOG.error("event=failed error=%s at=%s", type(error).__name__, place_of(error))
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         message = "The server's memory does not suffice for this dialogue now. Try later, or with a smaller picture."
         return RefusedError("overloaded", message, retry_after_s=5)
