@@ -48,7 +48,7 @@ from benchmarks.train_setup import (
     write_store,
 )
 from miras.errors import ConfigError
-from miras.launch.local import read_local_launch
+from miras.launch.profiles import read_launch
 from miras.model.allocator import keep_freed_memory
 from miras.model.blueprint import draw_blueprint
 from miras.model.devices import to_device
@@ -310,7 +310,7 @@ def utilisation(
 
     The plain side may use the device better and still be slower: operations that ours saves count as well.
     """
-    device = find_device(read_local_launch())
+    device = find_device(read_launch())
     if device.flops is None:
         print(f"utilisation is not measured: the peak of {device.name} is not known")
         return []

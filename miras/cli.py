@@ -29,11 +29,13 @@ app = typer.Typer(
 )
 
 Params = Annotated[Path, typer.Option(help="Parameter file, or a preset.")]
-Launch = Annotated[Path, typer.Option(help="Launch profile of the machine that trains.")]
+Launch = Annotated[
+    str | None, typer.Option(help="Launch profile: a name of infra/launch (default: MIRAS_LAUNCH, else local).")
+]
 
 ModelAddress = Annotated[str, typer.Option(help="Directory that `miras export` wrote, or models:/NAME@ALIAS.")]
 
-PARAMS, LAUNCH = Path("params.yaml"), Path("infra/launch/local.yaml")
+PARAMS = Path("params.yaml")
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
 @app.command()
 def doctor(
     params: Params = PARAMS,
-    launch: Launch = LAUNCH,
+    launch: Launch = None,
     constraints: Annotated[Path, typer.Option(help="Pinned versions.")] = Path("constraints.txt"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -65,13 +67,13 @@ def doctor(
 @app.command()
 def plan(
     params: Params = PARAMS,
-    launch: Launch = LAUNCH,
+    launch: Launch = None,
     pictures: Annotated[int | None, typer.Option(help="Their number, where the data set is not here yet.")] = None,
 ) -> None:
     """Print parameters, memory, steps, hours and disk of a preset before anything starts."""
-    from miras.launch.local import read_local_launch
+    from miras.launch.profiles import read_launch
 
-    profile = read_local_launch(launch)
+    profile = read_launch(launch)
     from miras.plan import plan, render  # takes seconds: after what can be wrong at once
 
     print(render(plan(params, profile, pictures=pictures)))
@@ -233,12 +235,12 @@ def evaluate(
     into: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
     benchmark: Annotated[list[str] | None, typer.Option(help="`test` (default) or of evaluate.benchmarks.")] = None,
     params: Params = PARAMS,
-    launch: Launch = LAUNCH,
+    launch: Launch = None,
 ) -> None:
     """Ask a model the questions of benchmarks and score it; interrupted, the same command goes on."""
-    from miras.launch.local import read_local_launch
+    from miras.launch.profiles import read_launch
 
-    profile = read_local_launch(launch)
+    profile = read_launch(launch)
     with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
         from miras.evaluate.commands import Settings, evaluate_model  # takes seconds
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 from miras.config import Section, parse_sections, read_yaml
 from miras.errors import DataError, MirasError
-from miras.launch.local import read_local_launch
+from miras.launch.profiles import read_launch
 from miras.machine import free_bytes, memory_bytes
 from miras.model.config import BackbonesConfig, Public
 from miras.paths import Paths
@@ -65,12 +65,12 @@ class Gpu:
     """bfloat16 is native from 8.0."""
 
 
-def examine(*, params: Path, launch: Path, constraints: Path) -> list[Finding]:
+def examine(*, params: Path, launch: str | None, constraints: Path) -> list[Finding]:
     """Every finding about Python, packages, devices, disk, memory, weights and tools, in this order.
 
     Args:
         params: parameter file; names the folders and the weights.
-        launch: launch profile of this machine.
+        launch: name or path of a launch profile; None: what MIRAS_LAUNCH says, else `local`.
         constraints: pinned versions, `name==version` per line.
     """
     findings = [python(sys.version_info[:3]), *packages(constraints), torchvision(), *devices(), *training(launch)]
@@ -209,13 +209,13 @@ def _gpu(number: int) -> Gpu:
     return Gpu(cuda.get_device_name(number), total / GIB, free / GIB, cuda.get_device_capability(number))
 
 
-def training(launch: Path) -> list[Finding]:
+def training(launch: str | None) -> list[Finding]:
     """The launch profile, and DeepSpeed: a failing import is an error only where the profile uses it."""
     try:
-        profile = read_local_launch(launch)
+        profile = read_launch(launch)
     except MirasError as error:
         return [Finding("launch", "error", str(error), "Correct it, or name another by --launch."), deepspeed(True)]
-    found = f"{profile.processes} processes, ZeRO stage {profile.zero_stage}"
+    found = f"{profile.place}, {profile.processes} processes, ZeRO stage {profile.zero_stage}"
     return [Finding("launch", "ok", found), deepspeed(profile.zero_stage > 0)]
 
 

@@ -35,3 +35,15 @@ class ServiceUnavailableError(MirasError):
     """MLflow, Prefect or another server does not answer."""
 
     can_retry = True
+
+
+class JobFailedError(MirasError):
+    """A job on a cluster or in the cloud failed, was cancelled or was lost."""
+
+
+class StoppedEarlyError(MirasError):
+    """A process of a job saved its state and stopped, as it was asked to; the job goes on later."""
+
+
+class StarterGoneError(KeyboardInterrupt):
+    """Who started this stage is gone: the stage ends, a job of its own on a cluster goes on."""

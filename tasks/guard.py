@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from miras.errors import StarterGoneError
 from tasks.pipeline_run import Owner, PipelineRun
 
 _INTERVAL_S = 1.0
@@ -20,7 +21,12 @@ _INTERVAL_S = 1.0
 
 @contextmanager
 def stopped_with_its_starters() -> Iterator[None]:
-    """SIGTERM, and the death of the parent process or of the flow, act like Ctrl-C on what runs inside."""
+    """SIGTERM, and the death of the parent process or of the flow, act like Ctrl-C on what runs inside.
+
+    Raises:
+        StarterGoneError: inside, in the main thread: a starter is dead.
+        KeyboardInterrupt: likewise, on SIGTERM otherwise.
+    """
     starters = [PipelineRun.of_stage().owner, *_parent()]
     ended = threading.Event()
 
@@ -30,17 +36,16 @@ def stopped_with_its_starters() -> Iterator[None]:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt if all(starter.is_alive() for starter in starters) else StarterGoneError
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     threading.Thread(target=watch, name="guard", daemon=True).start()
     try:
         yield
     finally:
         ended.set()
         signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _parent() -> list[Owner]:

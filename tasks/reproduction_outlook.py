@@ -20,7 +20,7 @@ from dvc.utils import dict_sha256
 from dvc_data.hashfile.hash_info import HashInfo
 
 from miras.config import read_yaml
-from miras.launch.local import read_local_launch
+from miras.launch.profiles import read_launch
 from miras.reproduce.records import FOLDER, Request, Run
 from miras.reproduce.results import describe_data, row_title
 from tasks.graph import stages_until
@@ -63,9 +63,7 @@ def outlook(request: Request) -> str:
     new = sum(kind == NEW for one in found for kind in one.stages.values())
     lines += ["", f"{len(found)} runs, {new} stages to be run of {sum(len(one.stages) for one in found)}."]
     if new:
-        hours = (
-            f"about {sum(known):,.2f}" if len(known) == len(found) else "unknown (tell infra/launch/local.yaml: tflops)"
-        )
+        hours = f"about {sum(known):,.2f}" if len(known) == len(found) else "unknown (set tflops in the launch profile)"
         lines.append(f"Hours of features and training: {hours}. Data, mini encoders and evaluation come on top.")
     return "\n".join(lines)
 
@@ -124,6 +122,6 @@ def _hours(run: Run, kinds: dict[str, str]) -> float | None:
     """Of the stages that `miras plan` knows and that are to be run."""
     from miras.plan import plan  # imports torch
 
-    found = plan(run.folder / PARAMS, read_local_launch(Path("infra/launch/local.yaml")))
+    found = plan(run.folder / PARAMS, read_launch())
     hours = [stage.hours for stage in found.stages if kinds.get(stage.name) == NEW]
     return None if None in hours else sum(filter(None, hours))

@@ -7,7 +7,6 @@ Each process computes on one thread unless the launch profile says otherwise: th
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,15 +20,14 @@ from miras.evaluate.predict import Journal, Pass, Responds, collect, count_quest
 from miras.evaluate.public_sets import public_benchmark
 from miras.evaluate.records import BLIND, History, Prediction
 from miras.evaluate.templates import reworded
-from miras.launch.local import LocalLaunch
-from miras.launch.shares import run_shares, share_main
+from miras.launch.job import JobSpec, run_job
+from miras.launch.process import share_main
+from miras.launch.profiles import Launch, open_place
 from miras.model.devices import cpu_threads
 from miras.paths import Paths
 from miras.progress import progress
 
 log = logging.getLogger(__name__)
-
-MAX_PROCESSES = 8  # without a GPU, unless the launch profile says otherwise
 
 # Model name -> opens it. Called once, when its first group is answered.
 Openers = Mapping[str, Callable[[], Responds]]
@@ -99,18 +97,22 @@ def predict_all(
     data: BenchmarkSet,
     *,
     openers: Openers,
-    launch: LocalLaunch,
+    launch: Launch | None,
     fingerprint: Mapping[str, str],
     work: Path,
 ) -> list[Prediction]:
-    """The predictions of every pass, in their order; takes up where an earlier run ended."""
+    """The predictions of every pass, in their order; takes up where an earlier run ended.
+
+    Without a launch profile they are made in this process.
+    """
     total = sum(count_questions(data.benchmarks[step.benchmark], step.history) for step in plan.passes)
     folder = work / "predictions"
     finished = collect(folder, fingerprint=fingerprint)
-    processes = prediction_processes(launch)
+    processes = launch.number_of_shares() if launch else 1
+    threads = launch.threads if launch and launch.threads else 1
     with progress(total=total, name="evaluate", unit="answers") as bar:
-        if processes == 1:
-            with cpu_threads(launch.threads or 1):
+        if launch is None or (launch.place == "local" and processes == 1):
+            with cpu_threads(threads):
                 for done in answer_share(plan, data, openers, Journal(folder / "0.jsonl", finished)):
                     bar.update(done)
         else:
@@ -120,8 +122,9 @@ def predict_all(
             def watch() -> None:
                 bar.update(len(finished) + sum(map(_count_lines, folder.glob("[0-9]*.jsonl"))) - bar.n)
 
-            threads = launch.threads or 1
-            run_shares(__name__, request, processes=processes, threads=threads, watch=watch, name="evaluate")
+            reads = _places(plan)
+            spec = JobSpec("evaluate", "miras.evaluate.asking", request, "shares", processes, threads, reads)
+            run_job(spec, open_place(launch), watch=watch)
     order = {step: number for number, step in enumerate(plan.passes)}
     return sorted(
         collect(folder, fingerprint=fingerprint).values(),
@@ -129,11 +132,12 @@ def predict_all(
     )
 
 
-def prediction_processes(launch: LocalLaunch) -> int:
-    """As the launch profile says; else one per GPU, without GPU one per core, a few at most: each holds a model."""
-    if launch.predict_processes:
-        return launch.predict_processes
-    return torch.cuda.device_count() or min(len(os.sched_getaffinity(0)), MAX_PROCESSES)
+def _places(plan: AskingPlan) -> tuple[Path, ...]:
+    """What a process reads: the data set and the models."""
+    paths = plan.paths
+    data = (paths.ingest, paths.check, paths.split, paths.features, paths.evaluate if plan.public else "")
+    models = [place for model in plan.models.values() for place in model.folders]
+    return tuple(dict.fromkeys(Path(place) for place in (*data, *models) if place))
 
 
 def answer_share(

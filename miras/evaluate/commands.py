@@ -23,7 +23,7 @@ from miras.evaluate.scoring import MISSING, Problems, pair, read_predictions, sc
 from miras.evaluate.stage import encode_pictures, evaluate_models
 from miras.evaluate.tables import Row, scores_document
 from miras.files import finished_folder, read_records, write_json, write_records
-from miras.launch.local import LocalLaunch
+from miras.launch.profiles import Launch
 from miras.llm.config import read_service
 from miras.paths import Paths
 from miras.pretrained import DESCRIPTION
@@ -130,7 +130,7 @@ def score_file(
 
 
 def evaluate_model(
-    model: str, names: Sequence[str], into: Path, settings: Settings, launch: LocalLaunch
+    model: str, names: Sequence[str], into: Path, settings: Settings, launch: Launch
 ) -> dict[str, Path]:
     """Asks a model the questions of benchmarks and scores it; returns the folder of each.
 

@@ -24,7 +24,7 @@ from miras.evaluate.records import BLIND, FINAL, Prediction
 from miras.evaluate.scoring import Answered, Problems, Scored, pair, score_masks
 from miras.evaluate.tables import scores_document
 from miras.files import finished_folder, write_json, write_records
-from miras.launch.local import LocalLaunch, read_local_launch
+from miras.launch.profiles import Launch, read_launch
 from miras.model import features
 from miras.model.config import FeaturesConfig
 from miras.paths import Paths
@@ -39,7 +39,7 @@ def run(*, paths: Paths, work: Path, evaluate: EvaluateConfig) -> None:
         DataError: the test split is empty or inconsistent, weights are missing, or a public data set is not on disk or
             not whole.
     """
-    launch = read_local_launch()
+    launch = read_launch()
     models: dict[str, Model] = {
         "stage1": StageModel(backbones=paths.backbones, weights=paths.stage1),
         FINAL: StageModel(backbones=paths.backbones, weights=paths.stage2),
@@ -58,7 +58,7 @@ def run(*, paths: Paths, work: Path, evaluate: EvaluateConfig) -> None:
             evaluate_models(trained, paths=into, work=folder, config=evaluate, launch=launch, public=name)
 
 
-def encode_pictures(paths: Paths, work: Path, launch: LocalLaunch) -> None:
+def encode_pictures(paths: Paths, work: Path, launch: Launch) -> None:
     """Runs the frozen encoders over a public data set's pictures; what is there is not made again."""
     work = work / "encoding"
     work.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def evaluate_models(
     paths: Paths,
     work: Path,
     config: EvaluateConfig,
-    launch: LocalLaunch,
+    launch: Launch,
     public: str = "",
     openers: Openers | None = None,
 ) -> None:
@@ -93,13 +93,11 @@ def evaluate_models(
     plan = AskingPlan(paths=paths, config=config, public=public, models=models, passes=())
     data = plan.data()
     plan = plan.model_copy(update={"passes": passes(data, openers or models, config)})
-    if openers:
-        launch = launch.model_copy(update={"predict_processes": 1})
     found = predict_all(
         plan,
         data,
         openers=openers or plan.openers(data),
-        launch=launch,
+        launch=None if openers else launch,
         fingerprint=fingerprint(plan),
         work=work,
     )

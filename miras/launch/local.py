@@ -1,120 +1,124 @@
-"""Training processes on this machine."""
+"""Jobs as processes of this machine; they end with the stage that started them."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
-from miras import errors
-from miras.config import Section, parse_sections, read_yaml
-from miras.errors import MirasError
-
-PROFILE = Path("infra/launch/local.yaml")
-ERROR = "error.json"
-_POLL_S = 0.1
+from miras.launch.job import JobSpec, JobState
+from miras.launch.process import STARTER
+from miras.launch.profiles import Launch
 
 
-class LocalLaunch(Section):
-    """infra/launch/local.yaml."""
+class LocalLaunch(Launch):
+    """A profile of this machine: its GPUs, else its cores."""
 
-    processes: int = Field(ge=1)
-    """Training processes."""
-    zero_stage: Literal[0, 2, 3]
-    """What the processes share by DeepSpeed: nothing (0: plain Accelerate), optimiser and gradients (2), weights too
-    (3)."""
-    gradient_checkpointing: bool
-    """Computes the language model's activations again in the backward pass: less memory, more time, same results."""
-    threads: int = Field(ge=0)
-    """CPU threads per process; 0 leaves it to torch (when answering test questions: one)."""
-    predict_processes: int = Field(ge=0)
-    """Processes that share the test questions; 0: one per GPU, without GPU one per core, at most 8."""
-    gpu_memory_gb: float | None = Field(gt=0, strict=False)
-    """Memory of one GPU in 1e9 bytes, for `miras plan`; null: asked from CUDA, without CUDA the machine's RAM."""
-    tflops: float | None = Field(gt=0, strict=False)
-    """Sustained 1e12 operations a second per process, for `miras plan`; null: from a table, on a CPU measured."""
+    place: Literal["local"]
 
 
-def read_local_launch(path: Path = PROFILE) -> LocalLaunch:
-    """The launch profile of this machine; raises ConfigError naming every mistake in it."""
-    sections = parse_sections({"launch": read_yaml(path)}, {"launch": LocalLaunch}, source=str(path))
-    launch: LocalLaunch = sections["launch"]
-    return launch
+class LocalPlace:
+    """Processes of this machine. The first one prints where the stage does, others to `process<number>.log`."""
 
+    name = "local"
+    poll_s = 0.1
 
-def run_workers(module: str, request: Path, launch: LocalLaunch) -> None:
-    """Runs `python -m module request` in every process and waits for the end; none outlives this call.
+    def __init__(self, launch: Launch) -> None:
+        del launch  # a job's own numbers say all
+        self._running: dict[str, list[subprocess.Popen[bytes]]] = {}
+        self._logs: dict[str, Path] = {}
 
-    The first one writes to our own output, the others to `process<number>.log` beside the request.
+    def attach(self, spec: JobSpec) -> str | None:
+        """None: no process of ours outlives its stage."""
+        del spec
 
-    Raises:
-        MirasError: what a process left in `error.json` beside the request, as the class it was there; else which
-            process ended how.
-    """
-    (request.parent / ERROR).unlink(missing_ok=True)
-    with ExitStack() as stack:
-        workers = []
+    def submit(self, spec: JobSpec) -> str:
+        """Starts the processes; the first one's pid is the job's number."""
         port = _free_port()
-        for rank in range(launch.processes):
-            output = stack.enter_context(_log(request, rank).open("w")) if rank else None
-            worker = subprocess.Popen(
-                [sys.executable, "-m", module, str(request)],
-                env=os.environ | _environment(launch, rank=rank, port=port),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C reaches us alone, and we end them
-            )
-            stack.callback(worker.wait)
-            stack.callback(worker.kill)  # at any moment the last checkpoint is whole
-            workers.append(worker)
-        _wait(workers, request)
+        processes = []
+        for number in range(spec.processes):
+            with ExitStack() as stack:  # closed here at once: the log is the process's own
+                output = stack.enter_context(_log(spec.folder, number).open("wb")) if number else None
+                processes.append(
+                    subprocess.Popen(
+                        _command(spec, number),
+                        env={**os.environ, **_environment(spec, number, port)},
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,  # Ctrl-C reaches the stage alone, and that ends them
+                    )
+                )
+        job = str(processes[0].pid)
+        self._running[job], self._logs[job] = processes, spec.folder
+        return job
+
+    def state(self, job: str) -> JobState:
+        """One process that fails ends all of them."""
+        processes = self._running[job]
+        codes = [process.poll() for process in processes]
+        if any(codes):
+            self.cancel(job)
+            number, code = next((number, code) for number, code in enumerate(codes) if code)
+            return JobState("failed", f"process {number} of {len(codes)} {_ended(code)}; {self._output(job, number)}")
+        return JobState("running" if None in codes else "done")
+
+    def cancel(self, job: str) -> None:
+        """At any moment the last checkpoint is whole: nothing is lost by killing them."""
+        for process in self._running[job]:
+            process.kill()
+        for process in self._running[job]:
+            process.wait()
+
+    def new_output(self, job: str) -> str:
+        """Nothing: the first process prints to our own output."""
+        del job
+        return ""
+
+    def collect(self, job: str, spec: JobSpec) -> None:
+        """Nothing: they write here."""
+        del job, spec
+
+    def about(self, job: str) -> dict[str, str]:
+        """Nothing that the message does not say."""
+        del job
+        return {}
+
+    def _output(self, job: str, number: int) -> str:
+        return f"its output is in {_log(self._logs[job], number)}" if number else "its output is above"
 
 
-def _environment(launch: LocalLaunch, *, rank: int, port: int) -> dict[str, str]:
-    """What torch.distributed, Accelerate and DeepSpeed want to find."""
-    threads = launch.threads or max(1, (os.cpu_count() or 1) // launch.processes)
-    values = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": launch.processes,
-        "LOCAL_WORLD_SIZE": launch.processes,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "OMP_NUM_THREADS": threads,
-    }
+def _command(spec: JobSpec, number: int) -> list[str]:
+    command = [sys.executable, "-m", spec.module, str(spec.request)]
+    return command if spec.kind == "ranks" else [*command, str(number), str(spec.processes)]
+
+
+def _environment(spec: JobSpec, number: int, port: int) -> dict[str, str]:
+    """For ranks what torch.distributed, Accelerate and DeepSpeed want to find."""
+    threads = spec.threads or max(1, (os.cpu_count() or 1) // spec.processes)
+    values: dict[str, str | int] = {"OMP_NUM_THREADS": threads, STARTER: os.getpid()}
+    if spec.kind == "ranks":
+        values |= {
+            "RANK": number,
+            "LOCAL_RANK": number,
+            "WORLD_SIZE": spec.processes,
+            "LOCAL_WORLD_SIZE": spec.processes,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
     return {name: str(value) for name, value in values.items()}
 
 
-def _wait(workers: Sequence[subprocess.Popen[bytes]], request: Path) -> None:
-    while not any(codes := [worker.poll() for worker in workers]):
-        if None not in codes:
-            return
-        time.sleep(_POLL_S)
-    rank, code = next((rank, code) for rank, code in enumerate(codes) if code)
-    left = request.parent / ERROR
-    if left.exists():
-        found = json.loads(left.read_text("utf-8"))
-        raise getattr(errors, found["kind"])(found["message"])
-    ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
-    where = f"its output is in {_log(request, rank)}" if rank else "its output is above"
-    raise MirasError(
-        f"training process {rank} of {len(workers)} {ended}; {where}. "
-        "The last checkpoint is kept; run again to go on from it."
-    )
+def _ended(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
 
 
-def _log(request: Path, rank: int) -> Path:
-    return request.with_name(f"process{rank}.log")
+def _log(folder: Path, number: int) -> Path:
+    return folder / f"process{number}.log"
 
 
 def _free_port() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,8 +24,9 @@ from miras.dialogue import masks
 from miras.dialogue.records import Rle
 from miras.errors import DataError
 from miras.files import write_json
-from miras.launch.local import LocalLaunch
-from miras.launch.shares import run_shares, share_main
+from miras.launch.job import JobSpec, run_job
+from miras.launch.process import share_main
+from miras.launch.profiles import Launch, open_place
 from miras.model import vision
 from miras.model.allocator import keep_freed_memory
 from miras.model.devices import cpu_threads
@@ -83,25 +83,30 @@ def table_version(table: Table, fingerprint: str) -> str:
     return hashlib.sha256("\n".join([fingerprint, *code]).encode()).hexdigest()[:16]
 
 
-def encode(plan: Plan, *, work: Path, launch: LocalLaunch) -> None:
-    """Makes every shard of the plan, here or in as many processes as the launch profile says.
+def encode(plan: Plan, *, work: Path, launch: Launch) -> None:
+    """Makes every shard of the plan, here or in as many processes as the launch profile says, where it says.
 
-    At the same number of threads per process the same bytes come out: torch's sums depend on it.
+    Each computes on one thread unless the profile says otherwise: torch's sums depend on it, and so the same bytes come
+    out whatever the number of processes.
 
     Raises:
         DataError: a picture is missing or is not the one that was ingested, or a value is too large for float16.
         MirasError: a process failed; its own message stands above.
     """
-    processes = min(launch.processes, len(plan.jobs))
+    processes = min(launch.number_of_shares(), len(plan.jobs))
     if not processes:
         return
+    threads = launch.threads or 1
     with progress(total=sum(len(job.rows) for job in plan.jobs), name="features", unit="row") as bar:
-        if processes == 1:
-            with cpu_threads(launch.threads):
+        if launch.place == "local" and processes == 1:
+            with cpu_threads(threads):
                 encode_share(plan, share=0, processes=1, done=bar.update)
-        else:
-            write_json(work / "plan.json", plan.model_dump())
-            _run_processes(work / "plan.json", plan, launch, processes=processes, bar=bar)
+            return
+        request = work / "plan.json"
+        write_json(request, plan.model_dump())
+        reads = (Path(plan.backbones), Path(plan.pictures), *{Path(job.folder) for job in plan.jobs})
+        spec = JobSpec("features", __spec__.name, request, "shares", processes, threads, reads)
+        run_job(spec, open_place(launch), watch=lambda: _show_finished(plan, bar))
 
 
 def encode_share(plan: Plan, *, share: int, processes: int, done: Callable[[int], object]) -> None:
@@ -189,12 +194,8 @@ ENCODE: dict[Table, Callable[[VisionEncoders, Sequence[Image.Image], Sequence[Ro
 }
 
 
-def _run_processes(path: Path, plan: Plan, launch: LocalLaunch, *, processes: int, bar: tqdm) -> None:
-    def watch() -> None:
-        bar.update(sum(len(job.rows) for job in plan.jobs if job.path.exists()) - bar.n)
-
-    threads = launch.threads or max(1, (os.cpu_count() or 1) // processes)
-    run_shares(__name__, path, processes=processes, threads=threads, watch=watch, name="features")
+def _show_finished(plan: Plan, bar: tqdm) -> None:
+    bar.update(sum(len(job.rows) for job in plan.jobs if job.path.exists()) - bar.n)
 
 
 def make_share(path: Path, share: int, processes: int) -> None:

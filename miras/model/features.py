@@ -26,7 +26,7 @@ from torch import Tensor
 from miras.dialogue.records import SPLITS, Dialogue, Picture, Region
 from miras.errors import DataError
 from miras.files import finished_folder, read_records, write_json
-from miras.launch.local import LocalLaunch, read_local_launch
+from miras.launch.profiles import Launch, read_launch
 from miras.model.config import FeaturesConfig
 from miras.model.feature_encoding import TABLES, Job, Plan, Row, Table, encode, table_version
 from miras.model.feature_encoding import open_rgb as open_rgb  # for who has a store and a picture file
@@ -78,10 +78,10 @@ class Wanted:
 
 def run(*, paths: Paths, work: Path, features: FeaturesConfig) -> None:
     """Writes `paths.features`; the launch profile says how many processes encode."""
-    build(paths=paths, work=work, config=features, launch=read_local_launch())
+    build(paths=paths, work=work, config=features, launch=read_launch())
 
 
-def build(*, paths: Paths, work: Path, config: FeaturesConfig, launch: LocalLaunch) -> None:
+def build(*, paths: Paths, work: Path, config: FeaturesConfig, launch: Launch) -> None:
     """The stage with a given launch profile.
 
     Raises:

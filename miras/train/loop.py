@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from miras.errors import ConfigError, TrainingDivergedError
+from miras.errors import ConfigError, StoppedEarlyError, TrainingDivergedError
+from miras.launch.process import stop_is_wanted
 from miras.metrics_log import METRICS, MetricsLog
 from miras.model.batch import Batch, Losses
 from miras.model.devices import to_device
@@ -66,6 +67,7 @@ def train(
     Raises:
         ConfigError: the batch sizes do not come out even over the processes.
         TrainingDivergedError: the loss is not finite; names the step and the samples.
+        StoppedEarlyError: a process was asked to save and stop; the checkpoint is written.
     """
     rounds = accumulation_rounds(config, accelerator.num_processes)
     groups = parameter_groups(network, decoder_rate=config.decoder_rate)
@@ -94,11 +96,23 @@ def train(
             log.add(watched, step=step, samples=(step + 1) * config.global_batch_size)
             bar.set_postfix_str(f"loss {figures['total']:.2f} val cIoU {watched['val_ciou']:.1f}", refresh=False)
         log.write(force=is_last)
-        if is_last or (step + 1) % config.checkpoint_every == 0:
+        is_stopped = _any_process(stop_is_wanted(), accelerator)
+        if is_last or is_stopped or (step + 1) % config.checkpoint_every == 0:
+            log.write(force=is_stopped)
             checkpoint.save(model, optimiser, step=step + 1)
         bar.update(1)
+        if is_stopped and not is_last:
+            raise StoppedEarlyError(f"{name}: stopped after step {step + 1} of {config.steps}, as asked; saved.")
     bar.close()
     return network
+
+
+def _any_process(is_true: bool, accelerator: Accelerator) -> bool:
+    """Whether it is true in any process: all of them have to stop after the same step."""
+    if accelerator.num_processes == 1:
+        return is_true
+    votes = torch.tensor(float(is_true), device=accelerator.device)
+    return bool(accelerator.reduce(votes, reduction="sum") > 0)
 
 
 def parameter_groups(network: MirasNetwork, *, decoder_rate: float) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Stages `stage1` (mask-text alignment) and `stage2` (dialogues): builds the network and its data, trains, stores.
 
-One process trains here; more are started by torchrun, each running `miras.train.worker` (launch profile
-infra/launch/local.yaml).
+One process of this machine trains here; else a job does, each of its processes running `miras.train.worker` (launch
+profile, infra/launch).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from miras.dialogue.records import Dialogue, Region, Split
 from miras.errors import DataError
 from miras.files import finished_folder, read_records, write_json
-from miras.launch.local import LocalLaunch, read_local_launch, run_workers
+from miras.launch.job import JobSpec, run_job
+from miras.launch.profiles import Launch, open_place, read_launch
 from miras.metrics_log import METRICS
 from miras.model.allocator import keep_freed_memory
 from miras.model.config import NetworkConfig
@@ -44,18 +45,18 @@ def run_stage2(*, paths: Paths, work: Path, network: NetworkConfig, stage2: Trai
 
 
 def _run(name: str, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig) -> None:
-    launch = read_local_launch()
-    if launch.processes == 1 and not launch.zero_stage:
+    launch = read_launch()
+    if launch.place == "local" and launch.processes == 1 and not launch.zero_stage:
         run_worker(name, paths=paths, work=work, network=network, config=config, launch=launch)
     else:
         request = {"stage": name, "paths": paths.model_dump(), "work": str(work.resolve())}
         sections = {
             "network": network.model_dump(),
             "config": config.model_dump(),
-            "launch": launch.model_dump(),
+            "launch": launch.for_process().model_dump(),
         }
         write_json(work / "request.json", request | sections)
-        run_workers("miras.train.worker", work / "request.json", launch)
+        run_job(_job(name, paths, work, launch), open_place(launch))
     output = Path(paths.stage1 if name == "stage1" else paths.stage2)
     with finished_folder(output) as folder:
         for file in (work / "finished").iterdir():
@@ -63,8 +64,21 @@ def _run(name: str, paths: Paths, work: Path, network: NetworkConfig, config: Tr
         shutil.copyfile(work / METRICS, folder / METRICS)
 
 
+def _job(name: str, paths: Paths, work: Path, launch: Launch) -> JobSpec:
+    reads = [paths.check, paths.split, paths.backbones, paths.features, *([paths.stage1] if name == "stage2" else [])]
+    return JobSpec(
+        name=name,
+        module="miras.train.worker",
+        request=work / "request.json",
+        kind="ranks",
+        processes=launch.processes,
+        threads=launch.threads,
+        reads=tuple(map(Path, reads)),
+    )
+
+
 def run_worker(
-    name: str, *, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig, launch: LocalLaunch
+    name: str, *, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig, launch: Launch
 ) -> None:
     """One training process; the main one leaves the weights in `work/finished`."""
     keep_freed_memory()
@@ -91,7 +105,7 @@ def run_worker(
     accelerator.wait_for_everyone()
 
 
-def make_accelerator(config: TrainConfig, launch: LocalLaunch) -> Accelerator:
+def make_accelerator(config: TrainConfig, launch: Launch) -> Accelerator:
     """Accelerate as the launch profile says: plain, or with DeepSpeed."""
     rounds = accumulation_rounds(config, launch.processes)
     if launch.zero_stage:

@@ -35,11 +35,12 @@ def test_training_runs_in_bfloat16_and_its_weights_answer_alike_on_gpu_and_cpu(
     monkeypatch.setattr("miras.metrics_log.LOG_EVERY_S", 0.0)
     launch = LocalLaunch.model_validate(
         {
+            "place": "local",
             "processes": 1,
             "zero_stage": zero_stage,
             "gradient_checkpointing": True,
             "threads": 0,
-            "predict_processes": 0,
+            "shares": 0,
             "gpu_memory_gb": None,
             "tflops": None,
         }

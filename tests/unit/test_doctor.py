@@ -138,10 +138,10 @@ def test_a_deepspeed_that_cannot_be_imported_is_an_error_only_where_it_is_used(
 
 def test_a_wrong_launch_profile_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "deepspeed", lambda is_used: Finding("deepspeed import", "ok", str(is_used)))
-    (tmp_path / "local.yaml").write_text("proceses: 1\n")
-    wrong, _ = doctor.training(tmp_path / "local.yaml")
+    (tmp_path / "local.yaml").write_text("place: local\nproceses: 1\n")
+    wrong, _ = doctor.training(str(tmp_path / "local.yaml"))
     assert (wrong.level, "did you mean processes?" in wrong.found) == ("error", True)
-    assert doctor.training(ROOT / "infra/launch/local.yaml")[0].level == "ok"
+    assert doctor.training(str(ROOT / "infra/launch/local.yaml"))[0].level == "ok"
 
 
 def test_disk_space_is_warned_of_before_it_ends() -> None:
@@ -270,7 +270,7 @@ def test_wrong_parameters_are_a_finding_and_the_rest_is_still_examined(
         YAML(typ="safe").dump(values, file)
     findings = doctor.examine(
         params=tmp_path / "params.yaml",
-        launch=ROOT / "infra/launch/local.yaml",
+        launch=str(ROOT / "infra/launch/local.yaml"),
         constraints=ROOT / "constraints.txt",
     )
     (wrong,) = (finding for finding in findings if finding.level == "error")

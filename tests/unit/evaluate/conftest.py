@@ -133,11 +133,12 @@ def scripted_models() -> dict[str, ScriptedModel]:
 
 
 ONE_PROCESS = LocalLaunch(
+    place="local",
     processes=1,
     zero_stage=0,
     gradient_checkpointing=False,
     threads=1,
-    predict_processes=1,
+    shares=1,
     gpu_memory_gb=None,
     tflops=None,
 )

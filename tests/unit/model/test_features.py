@@ -22,10 +22,9 @@ from PIL import Image
 
 from miras.dialogue import masks
 from miras.dialogue.records import SPLITS, Dialogue, Picture, Region, Turn
-from miras.errors import DataError, MirasError
+from miras.errors import DataError, JobFailedError
 from miras.files import read_records, write_records
 from miras.launch.local import LocalLaunch
-from miras.launch.shares import exit_code_of
 from miras.model import feature_encoding, features
 from miras.model.config import FeaturesConfig
 from miras.model.feature_shards import Shard, shard_name, write_shard
@@ -90,7 +89,7 @@ def dialogue(image_id: str) -> Dialogue:
 
 
 def launch(processes: int = 1) -> LocalLaunch:
-    return LocalLaunch.model_construct(processes=processes, threads=1)  # all that the stage looks at
+    return LocalLaunch.model_construct(place="local", shares=processes, threads=1)  # all that the stage looks at
 
 
 def make(
@@ -276,19 +275,18 @@ def test_two_processes_write_the_bytes_of_one(paths: Paths) -> None:
     assert make(paths, processes=2) == alone
 
 
-def test_a_failing_process_says_why_and_fails_the_stage(
-    paths: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistake_found_by_a_process_is_the_error_of_the_stage(paths: Paths) -> None:
     (paths.pictures / "p6.png").write_bytes(b"another")
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(MirasError, match="a process of 2 failed"):
+    with pytest.raises(DataError, match=r"p6\.png: not the picture that was ingested"):
         make(paths, processes=2)
     assert not Path(paths.features).exists()
-    assert (
-        exit_code_of(feature_encoding.make_share, tmp_path / "work" / "settings" / "plan.json", share=0, processes=1)
-        == 1
-    )
-    assert "p6.png: not the picture that was ingested" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_without_a_word_fails_the_stage(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(JobFailedError, match=r"process 0 of 2 failed with exit code 1; its output is above"):
+        make(paths, processes=2)
+    assert not Path(paths.features).exists()
 
 
 def test_a_missing_picture_is_named(paths: Paths) -> None:
@@ -309,7 +307,7 @@ build(
     paths=Paths.model_validate_json(sys.argv[1]),
     work=Path(sys.argv[2]),
     config=FeaturesConfig(batch_size=1, shard_size=1),
-    launch=LocalLaunch.model_construct(processes=2, threads=1),
+    launch=LocalLaunch.model_construct(place="local", shares=2, threads=1),
 )
 """
 
@@ -462,8 +460,8 @@ def test_the_stage_takes_the_number_of_processes_from_the_launch_profile(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(features, "read_local_launch", lambda: launch(5))
-    monkeypatch.setattr(features, "encode", lambda plan, *, work, launch: asked.append(launch.processes) or 1 / 0)
+    monkeypatch.setattr(features, "read_launch", lambda: launch(5))
+    monkeypatch.setattr(features, "encode", lambda plan, *, work, launch: asked.append(launch.shares) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         features.run(paths=paths, work=tmp_path / "work", features=CONFIG)
     assert asked == [5]

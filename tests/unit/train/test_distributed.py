@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,10 @@ from accelerate.state import AcceleratorState
 from miras.dialogue.records import Dialogue
 from miras.errors import DataError, MirasError
 from miras.files import read_records
-from miras.launch.local import LocalLaunch, read_local_launch, run_workers
+from miras.launch.job import JobSpec, run_job
+from miras.launch.local import LocalPlace
+from miras.launch.process import rank_main
+from miras.launch.profiles import Launch, read_launch
 from miras.metrics_log import METRICS
 from miras.paths import Paths
 from miras.train import stage
@@ -42,13 +44,13 @@ SETTINGS = {"mixture": {"mrseg": 1, "vqa": 1}, "global_batch_size": 2, "micro_ba
 LOSSES = ("total", "text", "bce", "dice", "reference")
 
 
-def launch(processes: int, zero_stage: int = 0) -> LocalLaunch:
-    return read_local_launch().model_copy(
+def launch(processes: int, zero_stage: int = 0) -> Launch:
+    return read_launch("infra/launch/local.yaml").model_copy(
         update={"processes": processes, "zero_stage": zero_stage, "gradient_checkpointing": False, "threads": 1}
     )
 
 
-def train(paths: Paths, work: Path, *, launch: LocalLaunch, has_adapters: bool = False, steps: int = STEPS) -> None:
+def train(paths: Paths, work: Path, *, launch: Launch, has_adapters: bool = False, steps: int = STEPS) -> None:
     """Trains stage 1 in this process, alone or as one of several."""
     stage.run_worker(
         "stage1",
@@ -148,7 +150,8 @@ def runs(paths: Paths, tmp_path_factory: pytest.TempPathFactory) -> Path:
     request = root / "request.json"
     request.write_text(json.dumps({"paths": paths.model_dump(mode="json"), "runs": pairs}))
     with no_hang():
-        run_workers("tests.unit.train.test_distributed", request, launch(2))
+        spec = JobSpec("pairs", "tests.unit.train.test_distributed", request, "ranks", processes=2, threads=1)
+        run_job(spec, LocalPlace(launch(2)))
     for source in ("zero2", "zero3"):
         train(paths, prepare(root, f"{source}_to_one", source=source), launch=launch(1))
     every_step.undo()
@@ -206,7 +209,7 @@ def test_after_kill_9_of_a_process_the_next_run_goes_on_to_the_same_losses(
     paths: Paths, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIRAS_LOG_EVERY_S", "0")
-    monkeypatch.setattr(stage, "read_local_launch", lambda: launch(2))
+    monkeypatch.setattr(stage, "read_launch", lambda: launch(2))
     work = tmp_path / "work"
     work.mkdir()
 
@@ -216,7 +219,7 @@ def test_after_kill_9_of_a_process_the_next_run_goes_on_to_the_same_losses(
 
     killer = threading.Thread(target=kill_after_lines, args=(work / METRICS, 3))
     killer.start()
-    with pytest.raises(MirasError, match=r"training process \d of 2 was killed by SIGKILL.* run again to go on"):
+    with pytest.raises(MirasError, match=r"process \d of 2 was killed by SIGKILL.* run again to go on"):
         run()
     killer.join()
     assert not workers()
@@ -242,11 +245,11 @@ def kill_after_lines(path: Path, lines: int) -> None:
 def test_a_mistake_found_by_a_process_is_the_error_of_the_stage(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "read_local_launch", lambda: launch(2))
+    monkeypatch.setattr(stage, "read_launch", lambda: launch(2))
     (tmp_path / FILE).write_bytes(b"nothing")
     with pytest.raises(DataError, match=rf"{FILE}: damaged"), no_hang():
         stage.run_stage1(paths=paths, work=tmp_path, network=NETWORK, stage1=train_config(**SETTINGS))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    rank_main(main)

@@ -26,11 +26,12 @@ from tests.unit.model.tiny_network import network_config
 from tests.unit.train.workspace import build_workspace, train_config
 
 ONE_PROCESS = LocalLaunch(
+    place="local",
     processes=1,
     zero_stage=0,
     gradient_checkpointing=False,
     threads=0,
-    predict_processes=0,
+    shares=0,
     gpu_memory_gb=None,
     tflops=None,
 )
@@ -88,7 +89,7 @@ def test_a_stopped_and_resumed_run_gives_the_losses_of_one_that_was_not_stopped(
 def test_stage_2_starts_from_stage_1_and_its_weights_answer(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "read_local_launch", lambda: ONE_PROCESS)
+    monkeypatch.setattr(stage, "read_launch", lambda: ONE_PROCESS)
     for name, function in (("stage1", stage.run_stage1), ("stage2", stage.run_stage2)):
         work = tmp_path / name
         work.mkdir()

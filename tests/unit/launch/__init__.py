@@ -1,0 +1,1 @@
+"""Launch profiles, jobs and the places that run them."""
