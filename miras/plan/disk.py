@@ -70,14 +70,14 @@ def feature_bytes(shapes: Shapes, *, pictures: int) -> int:
     return pictures * shapes.picture_features * FEATURE_BYTES
 
 
-def stage_bytes(*, learned: int, trainable: int, zero_stage: int) -> int:
-    """Bytes of a training stage: two checkpoints (the new one is whole before the old one goes) and two copies of the
-    weights (in the work folder and as the stage's result).
+def stage_bytes(*, learned: int, trainable: int) -> int:
+    """Bytes of a training stage: three checkpoints (two are kept, and the new one is whole before the oldest goes) and
+    two copies of the weights (in the work folder and as the stage's result).
 
-    A checkpoint holds per trainable parameter the float32 weight and Adam's two states, under ZeRO also a bf16 copy.
+    A checkpoint holds per trainable parameter the float32 weight and Adam's two states.
     """
-    checkpoint = trainable * (3 * FLOAT32 + (2 if zero_stage else 0))
-    return 2 * checkpoint + 2 * learned * FLOAT32
+    checkpoint = trainable * 3 * FLOAT32
+    return 3 * checkpoint + 2 * learned * FLOAT32
 
 
 def still_needed(expected: Mapping[str, int], places: Mapping[str, str]) -> dict[str, int]:

@@ -198,7 +198,7 @@ def _disk(
         expected["backbones"] = 4 * sum(size.total for size in sizes)
     for stage in stages[1:]:
         trainable = sum(stage.trainable.values())
-        expected[stage.name] = disk.stage_bytes(learned=learned, trainable=trainable, zero_stage=launch.zero_stage)
+        expected[stage.name] = disk.stage_bytes(learned=learned, trainable=trainable)
     places = {"features": paths.features, "backbones": paths.backbones}
     needed = disk.still_needed(expected, places)
     copied = ("features", "backbones")

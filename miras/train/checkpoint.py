@@ -3,7 +3,7 @@
 `checkpoint.safetensors` holds for every trainable parameter, by name and whole, its float32 value and Adam's two
 moments; its header the optimiser steps done, Adam's own step counts, the configuration and a checksum. Nothing in it
 depends on the number of processes or on how they share the optimiser, so every launch profile goes on from any
-other's checkpoint.
+other's checkpoint. `checkpoint_before.safetensors` is the one before it.
 
 The step is all there is to know of the sampler and of randomness: which rows a step trains on follows from the seed
 and the step (miras.train.mixture), and torch is seeded from both before every step (miras.train.loop).
@@ -12,6 +12,7 @@ and the step (miras.train.mixture), and torch is seeded from both before every s
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import struct
@@ -32,17 +33,20 @@ from miras.files import disk_errors
 from miras.model.weights import check_weights
 
 FILE = "checkpoint.safetensors"
+PREVIOUS = "checkpoint_before.safetensors"
+log = logging.getLogger(__name__)
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS = ("value", *MOMENTS)
 _CHUNK_BYTES = 2**24
 
 
 class Checkpoint:
-    """The one checkpoint of a run, replaced each time."""
+    """The last checkpoint of a run, and the one before it for the case that the last is damaged."""
 
     def __init__(self, work: Path, accelerator: Accelerator, *, configuration: Mapping[str, Any]) -> None:
         """`configuration`: sections that decide the result; a checkpoint of others is refused."""
         self.path = work / FILE
+        self.previous = work / PREVIOUS
         self.accelerator = accelerator
         self.configuration: dict[str, Any] = json.loads(json.dumps(configuration))
 
@@ -62,6 +66,8 @@ class Checkpoint:
             with disk_errors(self.path):
                 try:
                     write_tensors(aside, shapes, tensors, metadata)
+                    if self.path.exists():
+                        os.replace(self.path, self.previous)
                     os.replace(aside, self.path)
                 finally:
                     aside.unlink(missing_ok=True)
@@ -73,18 +79,22 @@ class Checkpoint:
     def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
         """Restores the last state, if there is one; returns the optimiser steps done. Called by every process.
 
+        A damaged checkpoint is named in the log, and the one before it is taken.
+
         Raises:
-            DataError: the file is damaged, or of another configuration.
+            DataError: what is there is damaged, or of another configuration.
         """
-        if not self.path.exists():
+        found = self._last_whole()
+        if found is None:
             return 0
+        path, metadata = found
+        self._check_configuration(path, metadata)
         parameters, state = self._parameters(model), self._state(model, optimiser)
-        metadata = self._checked_metadata()
-        with safe_open(self.path, framework="pt") as stored:
+        with safe_open(path, framework="pt") as stored:
             check_weights(
                 {key: torch.Size(stored.get_slice(key).get_shape()) for key in stored.keys()},  # noqa: SIM118
                 {f"{kind}.{name}": shape(value) for name, value in parameters.items() for kind in KINDS},
-                path=self.path,
+                path=path,
             )
             with torch.no_grad():
                 state.prepare(max(metadata["counts"].values()))
@@ -104,11 +114,26 @@ class Checkpoint:
         stage = model.zero_optimization_stage()
         return _Zero3State(model.optimizer) if stage == 3 else _Zero2State(model.optimizer)
 
-    def _checked_metadata(self) -> dict[str, Any]:
-        try:
-            metadata = read_metadata(self.path)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{self.path}: damaged ({error}). Delete it to start this stage anew.") from error
+    def _last_whole(self) -> tuple[Path, dict[str, Any]] | None:
+        """The last checkpoint that can be read, with its metadata; None: there was none yet."""
+        damaged = []
+        for path in (self.path, self.previous):
+            if not path.exists():
+                continue
+            try:
+                metadata = read_metadata(path)
+            except (SafetensorError, KeyError, ValueError, TypeError) as error:
+                damaged.append(f"{path}: damaged ({error}).")
+                continue
+            if damaged:
+                log.warning("%s Going on from the checkpoint before it, step %d.", damaged[0], metadata["step"])
+            return path, metadata
+        if damaged:
+            names = " and ".join(path.name for path in (self.path, self.previous) if path.exists())
+            raise DataError(f"{' '.join(damaged)} Delete {names} to start this stage anew.")
+        return None
+
+    def _check_configuration(self, path: Path, metadata: Mapping[str, Any]) -> None:
         stored, own = flattened(metadata["configuration"]), flattened(self.configuration)
         differences = [
             f"{key} is {own.get(key, 'unknown')}, there {stored.get(key, 'unknown')}"
@@ -117,10 +142,9 @@ class Checkpoint:
         ]
         if differences:
             raise DataError(
-                f"{self.path}: a checkpoint of another configuration: {'; '.join(differences)}. "
+                f"{path}: a checkpoint of another configuration: {'; '.join(differences)}. "
                 "Set these back to go on from it, or delete it to start this stage anew."
             )
-        return metadata
 
 
 class _State(Protocol):

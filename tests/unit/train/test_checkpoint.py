@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from miras.errors import DataError, DiskFullError
-from miras.train.checkpoint import FILE, Checkpoint
+from miras.train.checkpoint import FILE, PREVIOUS, Checkpoint
 
 SETTINGS = {"network": {"lora_rank": 8, "parts": ("a", "b")}, "stage1": {"mixture": {"vqa": 1.0}, "seed": 0}}
 
@@ -101,9 +101,33 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / FILE).write_bytes(damaged)
     model, optimiser = parts()
     before = [value.clone() for value in model.parameters()]
-    with pytest.raises(DataError, match=rf"{FILE}: damaged \(.+\)\. Delete it"):
+    with pytest.raises(DataError, match=rf"{FILE}: damaged \(.+\)\. Delete {FILE} to"):
         checkpoint(tmp_path).load(model, optimiser)
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True)), "nothing was taken over"
+
+
+def test_in_place_of_a_damaged_file_the_one_before_is_taken_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, optimiser = parts()
+    checkpoint(tmp_path).save(model, optimiser, step=1)
+    losses = train(model, optimiser, range(1, 2))
+    checkpoint(tmp_path).save(model, optimiser, step=2)
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-40])
+    other, fresh = parts()
+    assert checkpoint(tmp_path).load(other, fresh) == 1
+    assert "damaged" in caplog.text
+    assert "step 1" in caplog.text
+    assert train(other, fresh, range(1, 2)) == losses
+    (tmp_path / PREVIOUS).write_bytes(b"")
+    with pytest.raises(DataError, match=rf"damaged .*Delete {FILE} and {PREVIOUS} to start"):
+        checkpoint(tmp_path).load(*parts())
+
+
+def test_killed_between_the_two_moves_the_one_before_is_taken(tmp_path: Path) -> None:
+    checkpoint(tmp_path).save(*parts(), step=1)
+    (tmp_path / FILE).rename(tmp_path / PREVIOUS)
+    assert checkpoint(tmp_path).load(*parts()) == 1
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
@@ -135,4 +159,4 @@ def test_kill_9_while_writing_leaves_a_whole_checkpoint(tmp_path: Path, after_s:
     process.wait()
     assert checkpoint(tmp_path).load(*parts(width=1000)) >= 1
     checkpoint(tmp_path).save(model, optimiser, step=7)
-    assert [path.name for path in tmp_path.iterdir()] == [FILE], "what was half written is not left behind"
+    assert {path.name for path in tmp_path.iterdir()} == {FILE, PREVIOUS}, "what was half written is not left behind"
