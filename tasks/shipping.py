@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from mlflow.tracking.client import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from miras.errors import ServiceUnavailableError
-from tasks.environment import workspace
+from tasks.environment import redacted, shown_address, workspace
 from tasks.spool import Sent, Spool
 
 _RUN_KEY = "miras.run_key"
@@ -33,6 +34,13 @@ _MAX_PARAMS = 100
 _MAX_PARAM_CHARACTERS = 6000
 
 _UNREACHABLE = (MlflowException, requests.RequestException, SQLAlchemyError, OSError)
+_REFUSED = re.compile(r"error code (401|403)|PERMISSION_DENIED|password authentication failed")
+
+
+class AccessRefusedError(ServiceUnavailableError):
+    """MLflow answers, and does not let us in."""
+
+    can_retry = False
 
 
 @contextmanager
@@ -41,11 +49,22 @@ def service_errors() -> Iterator[None]:
     try:
         yield
     except _UNREACHABLE as error:
-        raise ServiceUnavailableError(
-            f"MLflow at {os.environ['MLFLOW_TRACKING_URI']} does not answer as it should: {_reason(error)}\n"
-            "Is it running, and is MLFLOW_TRACKING_URI right? What was recorded waits in work/tracking; "
-            "`make sync` sends it."
-        ) from error
+        raise _explain(error) from error
+
+
+def _explain(error: BaseException) -> ServiceUnavailableError:
+    address = shown_address(os.environ["MLFLOW_TRACKING_URI"])
+    waits = "What was recorded waits in work/tracking; `make sync` sends it."
+    reason = redacted(_reason(error))
+    if _REFUSED.search(reason):
+        return AccessRefusedError(
+            f"MLflow at {address} does not let us in: {reason.partition(' Response body')[0]}\n"
+            f"Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. {waits}"
+        )
+    return ServiceUnavailableError(
+        f"MLflow at {address} does not answer as it should: {reason}\n"
+        f"Is it running, and is MLFLOW_TRACKING_URI right? {waits}"
+    )
 
 
 def _reason(error: BaseException) -> str:
