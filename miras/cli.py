@@ -320,6 +320,48 @@ def reproduce(
     os.execv(sys.executable, [sys.executable, "-m", "flows.reproduce", *words])  # signals and exit code are the flow's
 
 
+@app.command()
+def promote(
+    version: Annotated[int | None, typer.Option(help="Version to promote. Without it: the newest candidate.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name in the registry. Without it: params.yaml's.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[
+        str, typer.Option(metavar="REASON", help="Promote although a gate is not passed; recorded.")
+    ] = "",
+) -> None:
+    """Make a version the champion, where every gate of params.yaml (promote) says that it is not worse."""
+    words = ["--yes"] if yes else []
+    words += ["--version", str(version)] if version is not None else []
+    words += ["--model", model] if model else []
+    _run_module("flows.promote", [*words, *(["--force", force] if force else [])])
+
+
+@app.command()
+def rollback(
+    model: Annotated[str | None, typer.Option(help="Name in the registry. Without it: params.yaml's.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")] = "rolled back by hand",
+) -> None:
+    """Put the champion before this one back; once more: the one before that."""
+    _run_module("tasks.rollback", ["--reason", reason, *(["--model", model] if model else [])])
+
+
+@app.command()
+def lineage(
+    address: Annotated[str, typer.Argument(help="models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say what a registered version was made of: commit, data, parameters, checkpoint, scores, moves of its aliases."""
+    _run_module("tasks.lineage_command", [address, *(["--json"] if as_json else [])])
+
+
+def _run_module(name: str, words: list[str]) -> None:
+    """Goes on as a module of this clone: signals and exit code are that program's."""
+    file = Path(*name.split(".")).with_suffix(".py")
+    if not file.is_file():
+        raise ConfigError(f"{file} is not here. Run in the folder of your clone of miras.")
+    os.execv(sys.executable, [sys.executable, "-m", name, *words])
+
+
 def _paths(params: Path) -> Paths:
     """The section `paths` of a parameter file."""
     from miras.config import parse_sections, read_yaml

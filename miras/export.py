@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from miras.model.responder import NETWORK, WEIGHTS, read_network_config
 from miras.model.tokens import TokenRow, TurnText
 from miras.model.vision import PictureFeatures
 from miras.model.weights import Backbones, Sam, load_trained, save_sam, write_manifest
+from miras.origins import recorded_origins
 from miras.pretrained import DESCRIPTION, OWN_WEIGHTS, OpenedModel, file_sha256, open_export, open_model, own_weights
 
 SAM_WEIGHTS = "parts/sam.safetensors"
@@ -80,7 +82,7 @@ class Exported:
     mask_difference: float
 
 
-def export(*, weights: Path, backbones: Path, out: Path) -> Exported:
+def export(*, weights: Path, backbones: Path, out: Path, lineage: Mapping[str, Any] | None = None) -> Exported:
     """Writes the model as one directory, float32, and checks it against the trained network.
 
     Two models of the full size are never in memory together.
@@ -89,6 +91,7 @@ def export(*, weights: Path, backbones: Path, out: Path) -> Exported:
         weights: folder of `stage1` or `stage2`.
         backbones: folder of the stage `backbones` that they were trained on.
         out: the directory; an earlier export there is replaced when all is well.
+        lineage: what else is known of the model's origin (commit, parameters, scores); `miras.json` takes it up.
 
     Raises:
         DataError: weights or backbones are missing, damaged or of another configuration; `out` holds something else;
@@ -100,7 +103,7 @@ def export(*, weights: Path, backbones: Path, out: Path) -> Exported:
     trained = open_trained(backbones, weights)
     check_space(out, needed_bytes(trained))
     before = made_up_logits(trained)
-    source = provenance(backbones, weights)
+    source = provenance(backbones, weights) | ({"lineage": dict(lineage)} if lineage else {})
     merge(trained)
     with finished_folder(out) as folder:
         try:
@@ -155,9 +158,15 @@ def needed_bytes(model: OpenedModel) -> int:
 
 
 def provenance(backbones: Path, weights: Path) -> dict[str, Any]:
-    """Where an export comes from: hashes of its inputs, and how they were trained."""
+    """Where an export comes from: hashes of its inputs, how they were trained, and on which version of the data.
+
+    `data` (SHA-256 of the data set) and `inputs` (path -> DVC's hash of all that the training read) are only there
+    where dvc.lock records these very weights.
+    """
     manifest = Backbones(backbones).manifest
-    return {
+    origins = recorded_origins(weights)
+    known = {"data": origins.data, "inputs": origins.inputs} if origins else {}
+    return known | {
         "weights": {name: file_sha256(weights / name) for name in (WEIGHTS, NETWORK)},
         "backbones": manifest.sha256,
         "backbones_fingerprint": manifest.fingerprint,

@@ -27,6 +27,7 @@ SECTIONS: dict[str, str] = {
     "judge": "miras.evaluate.judge.config:JudgeConfig",
     "report": "miras.evaluate.config:ReportConfig",
     "register": "tasks.registry:RegisterConfig",
+    "promote": "tasks.gates:PromoteConfig",
 }
 
 

@@ -1,6 +1,7 @@
 """The stage `register`: puts the trained model into the MLflow registry, ready to be loaded and called.
 
-Only model versions with new content are made; the same weights again give the version that is there.
+Only model versions with new content are made; the same weights again give the version that is there, with the scores of
+now. Every version carries its lineage (`miras lineage`); `miras promote` makes one the champion.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -21,6 +23,9 @@ from miras.config import Section
 from miras.errors import DataError
 from miras.files import write_json
 from miras.paths import Paths
+
+if TYPE_CHECKING:
+    from tasks.lineage import Lineage
 
 MODEL_FILE = Path(__file__).with_name("pyfunc_model.py")
 REQUIREMENTS = [
@@ -56,23 +61,28 @@ def run(*, paths: Paths, work: Path, register: RegisterConfig) -> None:
 
     Raises:
         ServiceUnavailableError: MLflow does not answer.
-        DataError: weights or scores are missing.
+        DataError: weights or scores are missing, or dvc.lock does not record them as they are here.
     """
     from miras.export import export
-    from tasks.shipping import service_errors  # these two import MLflow, a second
+    from tasks.provenance import lineage_of
+    from tasks.shipping import service_errors  # these import torch and MLflow, seconds
     from tasks.tracking import current_run_id
 
-    scores = _headline_scores(paths)
     content = content_hash([Path(paths.backbones), Path(paths.stage2), MODEL_FILE])
+    lineage = lineage_of(paths, model_hash=content)
+    tags = _tags(lineage)
     run_id = current_run_id()
     with service_errors():
         version = _find(register.model_name, content)
         if version is None:
             exported = work / "exported"
-            export(weights=Path(paths.stage2), backbones=Path(paths.backbones), out=exported)
-            version = _log(exported, register, run_id)
+            origin = lineage.model_dump(mode="json", exclude={"inputs"})
+            export(weights=Path(paths.stage2), backbones=Path(paths.backbones), out=exported, lineage=origin)
+            version = _log(exported, register, run_id, tags)
             shutil.rmtree(exported)
-        receipt = _label(register, version, {"model_hash": content, **scores})
+        else:
+            _renew(register.model_name, version, tags)
+        receipt = _point(register, version, lineage)
     write_json(Path(paths.receipt), receipt)
 
 
@@ -104,10 +114,20 @@ def encode_picture(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode("ascii")
 
 
-def _headline_scores(paths: Paths) -> dict[str, str]:
-    from tasks.results import headline
-
-    return {f"score.{name}": f"{value:.4g}" for name, value in headline(paths).items()}
+def _tags(lineage: Lineage) -> dict[str, str]:
+    """The lineage, whole, and what of it people look for in MLflow's pages."""
+    shown = {
+        "git.commit": lineage.commit,
+        "git.dirty": str(lineage.is_dirty).lower(),
+        "data.version": lineage.data,
+        "params.preset": lineage.params.preset,
+        "network": lineage.params.network,
+        "checkpoint.sha256": lineage.checkpoint_sha256,
+        "model_hash": lineage.model_hash,
+        **{f"test_data.{name}": data.sha256 for name, data in lineage.test_data.items()},
+        **{f"score.{name}": f"{score.value:.4g}" for name, score in lineage.scores.items()},
+    }
+    return {"lineage": lineage.model_dump_json()} | {name: value for name, value in shown.items() if value}
 
 
 def _find(name: str, content: str) -> Any:
@@ -118,7 +138,8 @@ def _find(name: str, content: str) -> Any:
     return found[0].version if found else None
 
 
-def _log(exported: Path, register: RegisterConfig, run_id: str | None) -> Any:
+def _log(exported: Path, register: RegisterConfig, run_id: str | None, tags: Mapping[str, str]) -> Any:
+    """A new version; its tags are there from its first moment."""
     import mlflow
 
     from tasks.shipping import experiment_name
@@ -135,20 +156,28 @@ def _log(exported: Path, register: RegisterConfig, run_id: str | None) -> Any:
             pip_requirements=requirements(),
             signature=_signature(),
             input_example=example,
-            registered_model_name=register.model_name,
         )
-    return info.registered_model_version
+    return mlflow.register_model(info.model_uri, register.model_name, tags=dict(tags)).version
 
 
-def _label(register: RegisterConfig, version: Any, tags: dict[str, str]) -> dict[str, Any]:
+def _renew(name: str, version: Any, tags: Mapping[str, str]) -> None:
+    """The same model measured again: the lineage changes at once, then what people see of it."""
     from mlflow.tracking.client import MlflowClient
 
-    from tasks.tracking import git_tags
+    client = MlflowClient()
+    for tag, value in tags.items():
+        client.set_model_version_tag(name, str(version), tag, value)
+    shown = ("score.", "test_data.")
+    for tag in client.get_model_version(name, str(version)).tags:
+        if tag.startswith(shown) and tag not in tags:
+            client.delete_model_version_tag(name, str(version), tag)
+
+
+def _point(register: RegisterConfig, version: Any, lineage: Lineage) -> dict[str, Any]:
+    """Moves the alias to the version; the receipt."""
+    from mlflow.tracking.client import MlflowClient
 
     client = MlflowClient()
-    commit = {name: value for name, value in git_tags().items() if name.startswith("git.")}
-    for name, value in {**commit, **tags}.items():
-        client.set_model_version_tag(register.model_name, str(version), name, value)
     client.set_registered_model_alias(register.model_name, register.alias, str(version))
     return {
         "model": register.model_name,
@@ -157,7 +186,7 @@ def _label(register: RegisterConfig, version: Any, tags: dict[str, str]) -> dict
         "alias": register.alias,
         "run_id": client.get_model_version(register.model_name, str(version)).run_id,
         "tracking_uri": os.environ["MLFLOW_TRACKING_URI"],
-        **tags,
+        "lineage": lineage.model_dump(mode="json"),
     }
 
 

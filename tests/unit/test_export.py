@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,12 +24,13 @@ from miras import cli, pretrained
 from miras import export as export_module
 from miras.config import read_yaml
 from miras.errors import ConfigError, DataError, DiskFullError
-from miras.export import check_space, difference, export, made_up_logits, open_trained
+from miras.export import check_space, difference, export, made_up_logits, open_trained, provenance
 from miras.model.network import PARTS, MirasNetwork
 from miras.model.records import Response
 from miras.model.responder import NETWORK, WEIGHTS, Responder, save_weights
 from miras.model.talker import Talker
 from miras.model.weights import Backbones, build_sam, load_llava, load_sam, load_trained, read_weights, save_sam
+from miras.origins import dvc_hash, recorded_origins
 from miras.pretrained import DESCRIPTION, OWN_WEIGHTS, Miras, file_sha256, open_export, read_picture
 from tests.unit.model.tiny_network import make_network, network_config, tiny_mini, write_backbones
 
@@ -467,3 +469,26 @@ def test_a_llava_with_missing_or_foreign_files_is_never_filled_with_random_weigh
     (folder / "config.json").unlink()
     with pytest.raises(DataError, match=r"config\.json"):
         load_llava(folder)
+
+
+def test_an_export_states_the_data_only_where_the_lock_file_records_these_very_weights(
+    backbones: Backbones, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, tmp_path / "models" / "stage2")
+    assert "data" not in provenance(backbones.folder, Path("models/stage2"))
+    outs = {"ingest": "a", "check": "b", "split": "c"}
+    stages = {name: {"outs": [{"path": f"data/{name}", "md5": f"{md5}.dir"}]} for name, md5 in outs.items()}
+    deps = [{"path": f"data/{name}", "md5": f"{md5}.dir"} for name, md5 in outs.items()]
+    made = {"path": "models/stage2", "md5": dvc_hash(Path("models/stage2"))}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {**stages, "stage2": {"deps": deps, "outs": [made]}}}))
+    source = provenance(backbones.folder, Path("models/stage2"))
+    assert re.fullmatch("[0-9a-f]{64}", source["data"])
+    assert source["inputs"] == {"data/check": "b.dir", "data/ingest": "a.dir", "data/split": "c.dir"}
+    (tmp_path / "models" / "stage2" / WEIGHTS).write_bytes(b"others")
+    assert recorded_origins(Path("models/stage2")) is None
+
+
+def test_what_is_known_of_a_model_goes_into_its_export(backbones: Backbones, trained: Path, tmp_path: Path) -> None:
+    written = export(weights=trained, backbones=backbones.folder, out=tmp_path / "out", lineage={"commit": "c0ffee"})
+    assert json.loads((written.folder / DESCRIPTION).read_text())["source"]["lineage"] == {"commit": "c0ffee"}
