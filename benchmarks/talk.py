@@ -1,9 +1,17 @@
 """Speed of talking: `python -m benchmarks.talk [--quick] [--device cpu|cuda] [--size tiny|7b]`.
 
-Turns 1 to 8 of a dialogue in which every answer marks something: what a dialogue keeps against keeping nothing between
-turns (the picture through all encoders, the whole history), and against LISA's way, which keeps nothing between tokens
-either. Time to the first token and to the mask; 1 to 32 dialogues together against one after the other; memory.
+Turns 1 to 8 of a dialogue in which every answer marks something, in four ways:
 
+- ours: the picture is encoded once, keys and values stay from turn to turn;
+- nothing kept: the same code, but before every turn all is dropped (the picture goes through all encoders again, the
+  whole history through the language model);
+- transformers' generate: as before, and the answer by the library's own `generate` with keys and values kept within the
+  answer: what a program built on it does;
+- LISA's way: as before, without keys and values within the answer either, because LISA's code takes the state of
+  `[SEG]` from a last step that has read the whole row (fact sheet 6, rows 11 and 12). SegLLM reads the whole dialogue
+  anew at every round as well, but says no words at all (4.7).
+
+Time to the first token and to the mask; 1 to 32 dialogues together against one after the other; memory.
 Weights are random, for time does not depend on them; every answer is made to have the same tokens, with one mask.
 """
 
@@ -12,21 +20,23 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from benchmarks.report import Row, compare, device_name, publish
 from benchmarks.train_setup import SCALES, Data, Model, Scale, Settings, make_data, make_model, read_settings
 from miras.model import decoding
 from miras.model import talker as talker_module
-from miras.model.decoding import PromptRow, Spoken
+from miras.model.decoding import PromptRow, Spoken, Steps
 from miras.model.network import MirasNetwork
 from miras.model.responder import Responder
 from miras.model.talk import Talk
@@ -48,6 +58,20 @@ class Turn:
 
     first_token: float
     mask: float
+
+
+@dataclass(frozen=True)
+class Way:
+    """Of answering."""
+
+    name: str
+    keeps: bool
+    """Else all that was worked out is dropped before each turn."""
+    generate: Callable[..., Steps] = decoding.generate
+    has_first_token: bool = True
+    """Whether the time to it is a measure of its own: else it says words at the end, or as `nothing kept` does."""
+    least_ratio: float | None = None
+    """Promised at `TARGET_TURN`."""
 
 
 def make_talker(scale: Scale, device: torch.device) -> Talker:
@@ -99,79 +123,104 @@ def take_turn(talker: Talker, talks: Sequence[Talk]) -> Turn:
     return Turn(first, time.perf_counter() - started)
 
 
-def turns(talker: Talker, picture: Image.Image, *, keeps: bool, is_plain: bool = False) -> list[Turn]:
-    """A dialogue of `TURNS` turns.
-
-    Args:
-        talker: answers.
-        picture: what it is about.
-        keeps: else all it worked out is dropped before each turn.
-        is_plain: every token of an answer is read anew with all before it, as without keys and values kept.
-    """
+def turns(talker: Talker, picture: Image.Image, way: Way) -> list[Turn]:
+    """A dialogue of `TURNS` turns."""
     talk, found = Talk(picture), []
     for _ in range(TURNS):
-        if not keeps:
+        if not way.keeps:
             talk.drop()
-        if is_plain:
-            with without_cache():
-                found.append(take_turn(talker, [talk]))
-        else:
+        with answered_by(way.generate):
             found.append(take_turn(talker, [talk]))
     return found
 
 
 @contextmanager
-def without_cache() -> Iterator[None]:
-    """Decoding that reads the whole row for every token."""
-    kept = decoding.generate
-
-    def plain(
-        network: MirasNetwork, rows: Sequence[PromptRow], *, end_id: int, keep: bool
-    ) -> Generator[Any, None, Any]:
-        del keep
-        (row,) = rows
-        embedded = row.embedded[None]
-        states: list[Tensor] = []
-        ids: list[int] = []
-        while True:
-            attention = torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device)
-            states.append(network.states(embedded, attention=attention)[:, -1])
-            if ids and ids[-1] == end_id:
-                break
-            token = network.text_output(states[-1]).argmax(dim=-1)
-            ids.append(int(token))
-            yield [ids[-1]]
-            embedded = torch.cat([embedded, network.language.get_input_embeddings()(token[:, None])], dim=1)
-        return [Spoken(ids[:-1], torch.cat(states[: len(ids)]), is_cut=False, prefix=None)]
-
-    talker_module.generate = plain  # type: ignore[assignment]
+def answered_by(generate: Callable[..., Steps]) -> Iterator[None]:
+    """Decoding in another way."""
+    talker_module.generate = generate
     try:
         yield
     finally:
-        talker_module.generate = kept
+        talker_module.generate = decoding.generate
+
+
+def by_library(network: MirasNetwork, rows: Sequence[PromptRow], *, end_id: int, keep: bool) -> Steps:
+    """Greedy decoding by transformers' `generate`, with keys and values kept within the answer."""
+    del keep
+    (row,) = rows
+    model: Any = _causal(network)
+    found = model.generate(
+        inputs_embeds=row.embedded[None],
+        attention_mask=torch.ones(1, len(row.embedded), dtype=torch.long, device=row.embedded.device),
+        max_new_tokens=decoding.MAX_NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=end_id,
+        pad_token_id=end_id,
+        use_cache=True,
+        return_dict_in_generate=True,
+        output_hidden_states=True,
+    )
+    ids = found.sequences[0].tolist()
+    states = torch.cat([layers[-1][:, -1] for layers in found.hidden_states])
+    yield [ids[-1]]
+    return [Spoken(ids[:-1], states[: len(ids) - 1], is_cut=False, prefix=None)]
+
+
+@lru_cache(maxsize=1)
+def _causal(network: MirasNetwork) -> LlamaForCausalLM:
+    """The network's language model and head as the library generates with them."""
+    with torch.device("meta"):
+        model = LlamaForCausalLM(network.language.config)
+    model.model, model.lm_head = network.language, network.text_output
+    return model.eval()
+
+
+def by_whole_rows(network: MirasNetwork, rows: Sequence[PromptRow], *, end_id: int, keep: bool) -> Steps:
+    """Decoding that reads the whole row for every token."""
+    del keep
+    (row,) = rows
+    embedded = row.embedded[None]
+    states: list[Tensor] = []
+    ids: list[int] = []
+    while not ids or ids[-1] != end_id:
+        attention = torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device)
+        states.append(network.states(embedded, attention=attention)[:, -1])
+        token = network.text_output(states[-1]).argmax(dim=-1)
+        ids.append(int(token))
+        yield [ids[-1]]
+        embedded = torch.cat([embedded, network.language.get_input_embeddings()(token[:, None])], dim=1)
+    return [Spoken(ids[:-1], torch.cat(states[:-1]), is_cut=False, prefix=None)]
+
+
+OURS = Way("ours", keeps=True)
+WAYS = (
+    Way("nothing kept", keeps=False),
+    Way("transformers' generate", keeps=False, generate=by_library, has_first_token=False, least_ratio=LEAST_RATIO),
+    Way("LISA's way", keeps=False, generate=by_whole_rows, has_first_token=False, least_ratio=LEAST_RATIO),
+)
 
 
 def turn_rows(talker: Talker, picture: Image.Image, repetitions: int) -> list[Row]:
     """Keeping against reading anew, taking turns; medians."""
-    ways = {"": {"keeps": True}, "nothing kept": {"keeps": False}, "LISA's way": {"keeps": False, "is_plain": True}}
-    runs: dict[str, list[list[Turn]]] = {name: [] for name in ways}
-    turns(talker, picture, keeps=True)  # the first run warms up
-    for _ in range(repetitions):
-        for name, settings in ways.items():
-            runs[name].append(turns(talker, picture, **settings))
+    runs: dict[str, list[list[Turn]]] = {way.name: [] for way in (OURS, *WAYS)}
+    for repetition in range(repetitions + 1):
+        for way in (OURS, *WAYS):
+            found = turns(talker, picture, way)
+            if repetition:  # the first run warms up
+                runs[way.name].append(found)
 
-    def median(way: str, number: int, what: str) -> float:
-        return statistics.median(getattr(run[number], what) for run in runs[way])
+    def median(way: Way, number: int, what: str) -> float:
+        return statistics.median(getattr(run[number], what) for run in runs[way.name])
 
     rows = []
     for number in range(TURNS):
         for what, said in (("first_token", "first token"), ("mask", "text and mask")):
-            for way in list(ways)[1:]:
-                if what == "first_token" and way == "LISA's way":
-                    continue  # the same: nothing is kept before the first token
-                is_promised = number + 1 == TARGET_TURN and what == "mask" and way == "LISA's way"
-                ours, other = median("", number, what), median(way, number, what)
-                name, least = f"turn {number + 1}, {said}, against {way}", LEAST_RATIO if is_promised else None
+            for way in WAYS:
+                if what == "first_token" and not way.has_first_token:
+                    continue
+                is_promised = number + 1 == TARGET_TURN and what == "mask"
+                ours, other = median(OURS, number, what), median(way, number, what)
+                name, least = f"turn {number + 1}, {said}, against {way.name}", way.least_ratio if is_promised else None
                 rows.append(compare(name, ours=ours, other=other, unit="s", least_ratio=least))
     return rows
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,13 +19,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from miras.dialogue.masks import box_xyxy_px, decode, encode
-from miras.dialogue.records import Frozen, Rle
-from miras.dialogue.rendering import plain_text
+from miras.dialogue.records import TARGET_SLOT, Frozen, Rle
+from miras.dialogue.rendering import MARKERS, OBJ, SEG, plain_text
 from miras.errors import DataError
 from miras.evaluate.mask_runs import check_rle
 from miras.files import finished_file
 from miras.model.records import Group, Response
-from miras.model.talk import Said, Talk
+from miras.model.talk import Said, Talk, mask_name
 from miras.sources.pictures import decode_image
 
 if TYPE_CHECKING:
@@ -115,6 +115,12 @@ class OpenDialogue:
         """So far, in order."""
         return [_answer(said) for said in self._talk.said]
 
+    @property
+    def state(self) -> Talk:
+        """What the model has of the dialogue: the turns as it reads them, and what it keeps so as not to read them
+        again. For those who bound its memory (`TalkMemory`) or need the answers with their markers."""
+        return self._talk
+
     def ask(self, question: str, *, on_text: Callable[[str], object] | None = None) -> Answer:
         """The answer to the next question.
 
@@ -183,6 +189,48 @@ class OpenDialogue:
         self._referred += (mask.astype(bool),)
         return self
 
+    def correct(self, turn: int, text: str, targets: Sequence[Target]) -> None:
+        """Puts an answer right: from the next question on the model takes this for what it said.
+
+        Questions that spoke of a mask which is now another keep speaking of the old one; see `exchange_masks`.
+
+        Args:
+            turn: counted from 0.
+            text: with a `{target}` slot where it names each of the targets.
+            targets: in the order of the text, none of them empty.
+
+        Raises:
+            DataError: no such turn; as many slots as targets are needed; a marker stands in text or phrase; a mask is
+                empty or of another size than the picture.
+        """
+        if not 0 <= turn < len(self._talk.said):
+            raise DataError(f"correct: turn {turn} of a dialogue of {len(self._talk.said)} turns.")
+        pieces, size = text.split(TARGET_SLOT), (self.picture.height, self.picture.width)
+        if len(pieces) != len(targets) + 1:
+            raise DataError(f"correct: {len(pieces) - 1} slots {TARGET_SLOT} for {len(targets)} targets.")
+        if any(marker in words for words in (text, *(target.phrase for target in targets)) for marker in MARKERS):
+            raise DataError(f"correct: text and phrases are words only; leave out {', '.join(MARKERS)}.")
+        for target in targets:
+            if target.mask.shape != size or not target.mask.any():
+                raise DataError(f"correct: the mask of {target.phrase!r} is empty, or not of {size} (height, width).")
+        named = [f"{OBJ}{target.phrase}{SEG}{piece}" for target, piece in zip(targets, pieces[1:], strict=True)]
+        groups = tuple(Group(target.phrase, target.mask.astype(bool), target.score) for target in targets)
+        said = list(self._talk.said)
+        response = Response(answer="".join([pieces[0], *named]), groups=groups, seconds=said[turn].response.seconds)
+        said[turn] = replace(said[turn], response=response)
+        self._talk.said = tuple(said)
+
+    def exchange_masks(self, changed: Mapping[str, np.ndarray]) -> None:
+        """Lets every question so far speak of other masks.
+
+        Args:
+            changed: name of a mask (`mask_name`) -> the boolean (H, W), not empty, that takes its place.
+        """
+        self._talk.said = tuple(
+            replace(said, masks=tuple(changed.get(mask_name(mask), mask) for mask in said.masks))
+            for said in self._talk.said
+        )
+
     def undo(self, count: int = 1) -> None:
         """Takes back the last turns, and what the next question was to refer to.
 
@@ -240,8 +288,12 @@ class OpenDialogue:
         return found
 
 
-def check_question(question: object) -> str:
+def check_question(question: object, *, most: int = MAX_QUESTION_CHARACTERS) -> str:
     """The question without outer blanks.
+
+    Args:
+        question: as it was given.
+        most: characters that it may have.
 
     Raises:
         DataError: no text, empty, or too long.
@@ -251,8 +303,8 @@ def check_question(question: object) -> str:
     text = " ".join(question.split())
     if not text:
         raise DataError("question: empty. Ask something about the picture.")
-    if len(text) > MAX_QUESTION_CHARACTERS:
-        raise DataError(f"question: {len(text):,} characters; at most {MAX_QUESTION_CHARACTERS:,} are taken.")
+    if len(text) > most:
+        raise DataError(f"question: {len(text):,} characters; at most {most:,} are taken.")
     return text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from miras.registry_address import PREFIX, fetch
 
 MAX_MODELS = 2  # side by side on one page
 SHORT_HASH = 12
+UNKNOWN = "unknown"  # what an export does not say of itself
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,25 @@ def _open(address: str, *, device: str) -> Answerer:
 def _notice(address: str, folder: Path, description: ExportDescription) -> dict[str, str]:
     """What can be said of a model in a few lines; a registered one has a version, the last number of its folder."""
     source = description.source
-    weights = source.get("weights")
+    weights, lineage = _mapping(source, "weights"), _mapping(source, "lineage")
     version = next((part for part in reversed(folder.parts) if part.isdecimal()), "")
     facts: dict[str, Any] = {
         "model": address,
         "version": version if address.startswith(PREFIX) else "",
-        "weights": next(iter(weights.values()), "") if isinstance(weights, dict) else "",
-        "data": source.get("data") or "not stated by this export",
-        "backbones": source.get("backbones_fingerprint", ""),
+        "weights": next(iter(weights.values()), UNKNOWN),
+        "data": source.get("data") or lineage.get("data") or UNKNOWN,
+        "commit": lineage.get("commit") or UNKNOWN,
+        "backbones": source.get("backbones_fingerprint") or UNKNOWN,
         "mask memory": description.network.mask_memory,
         "miras": description.versions.get("miras", ""),
     }
     return {name: _short(str(value)) for name, value in facts.items() if value}
+
+
+def _mapping(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of what an export says of its origin; exports of other versions may say it otherwise or not at all."""
+    found = source.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _short(text: str) -> str:

@@ -41,13 +41,12 @@ from miras.taking import mask_png
 
 log = logging.getLogger(__name__)
 
-PAGE_FILES = {
-    "": ("page.html", "text/html; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "layers.js": ("layers.js", "text/javascript; charset=utf-8"),
-    "editor.js": ("editor.js", "text/javascript; charset=utf-8"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
+PAGE = "page.html"
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 SAMPLE_SEEDS = (3, 11, 14, 21, 34, 42)
 SAMPLE_PX = 640
@@ -93,7 +92,7 @@ class ChatServer:
             "models": [
                 {"name": item.name, "notice": item.notice, "can_refer": item.can_refer} for item in self.answerers
             ],
-            "limits": {"upload_mb": self.limits.max_upload_mb, "megapixels": self.limits.max_megapixels},
+            "limits": {"upload_mb": self.limits.max_body_mb, "megapixels": self.limits.max_megapixels},
             "samples": len(SAMPLE_SEEDS),
             "corrections": str(self.corrections.folder),
         }
@@ -126,9 +125,9 @@ def build_app(answerers: Sequence[Answerer], limits: ChatLimits, *, corrections:
 
 
 def _add_page(app: FastAPI, server: ChatServer) -> None:
-    for address, (name, media_type) in PAGE_FILES.items():
-        content = (resources.files("miras.chat") / "page" / name).read_bytes()
-        app.add_api_route(f"/{address}", _file(content, media_type), methods=["GET"])
+    for file in (resources.files("miras.chat") / "page").iterdir():
+        address = "/" if file.name == PAGE else f"/{file.name}"
+        app.add_api_route(address, _file(file.read_bytes(), MEDIA_TYPES[Path(file.name).suffix]), methods=["GET"])
 
     @app.get("/api/about")
     def about() -> Any:
@@ -151,7 +150,7 @@ def _add_dialogues(app: FastAPI, server: ChatServer) -> None:
     async def begun(request: Request) -> Any:
         wanted = server.wanted_models(request)
         limits = server.limits
-        content = await body(request, max_bytes=limits.max_upload_mb * 1_000_000, what="The picture")
+        content = await body(request, max_bytes=limits.max_body_mb * 1_000_000, what="The picture")
         title = title_of(unquote(request.headers.get("x-file-name", "")))
         picture = await run_in_threadpool(
             lambda: upright_picture(content, where=title, max_megapixels=limits.max_megapixels).pixels
@@ -162,7 +161,7 @@ def _add_dialogues(app: FastAPI, server: ChatServer) -> None:
     async def loaded(request: Request) -> Any:
         (wanted,) = server.wanted_models(request)[:1]
         limits = server.limits
-        content = await body(request, max_bytes=limits.max_upload_mb * 1_000_000, what="The file")
+        content = await body(request, max_bytes=limits.max_body_mb * 1_000_000, what="The file")
         talk = await run_in_threadpool(
             lambda: open_saved(
                 content,
@@ -205,7 +204,7 @@ def _add_answers(app: FastAPI, server: ChatServer) -> None:
     async def asked(request: Request) -> StreamingResponse:
         room = server.room(request)
         given = await parsed(request, Question)
-        check_question(given.question)
+        check_question(given.question, most=server.limits.max_question_characters)
         room.check_free()
         server.worker.check_room()
         if room.num_turns >= server.limits.max_turns:
@@ -222,7 +221,11 @@ def _add_answers(app: FastAPI, server: ChatServer) -> None:
         room = server.room(request)
         given = await parsed(request, Correction)
         room.check_free()
-        return JSONResponse(await run_in_threadpool(_correct, server, room, given))
+        room.is_busy = True  # a question asked meanwhile would be answered without the correction
+        try:
+            return JSONResponse(await run_in_threadpool(_correct, server, room, given))
+        finally:
+            room.is_busy = False
 
 
 def _add_files(app: FastAPI, server: ChatServer) -> None:
@@ -248,9 +251,7 @@ def server_talks(server: ChatServer, wanted: Sequence[int], picture: Image.Image
 
 
 def _reference(room: Room, named: Named) -> Reference:
-    mask = room.mask(named.model, named.turn, named.target)
-    is_corrected = (named.model, named.turn) in room.corrected
-    return Reference(named.model, named.turn, named.target, mask, is_corrected)
+    return Reference(named.model, named.turn, named.target, room.mask(named.model, named.turn, named.target))
 
 
 async def _lines(events: AsyncIterator[Event], room: Room) -> AsyncIterator[bytes]:
@@ -266,29 +267,22 @@ async def _lines(events: AsyncIterator[Event], room: Room) -> AsyncIterator[byte
 
 def _correct(server: ChatServer, room: Room, given: Correction) -> dict[str, Any]:
     """Puts an answer right and saves the sample; the dialogue is as before where it cannot be saved."""
-    place = (given.model, given.turn)
-    before, earlier = room.targets(*place), room.corrected
+    before = room.targets(given.model, given.turn)
     picture = room.first.picture
-    sources: list[int | None] = []
     targets = []
     for target in given.targets:
         if target.source is None:
-            start, source = np.zeros((picture.height, picture.width), dtype=bool), None
+            start = np.zeros((picture.height, picture.width), dtype=bool)
         elif 0 <= target.source < len(before):
-            start, source = before[target.source][1], target.source
-            source = source if place not in earlier else earlier[place].sources[source]
+            start = before[target.source][1]
         else:
             raise NotFoundError(f"Answer {given.turn + 1} has no mask {target.source + 1}.")
-        sources.append(source)
         targets.append((target.phrase, edited(start, target.edits)))
-    room.corrected = earlier | {place: corrected_answer(given.text, targets, sources)}
-    try:
+    better = corrected_answer(given.text, targets, [target.source for target in given.targets])
+    with room.put_right(given.model, given.turn, better):
         path = server.corrections.save(room, given.model, answered_by=server.answerers[given.model].name)
-    except BaseException:
-        room.corrected = earlier
-        raise
     log.info("corrected model=%d turn=%d path=%s", given.model, given.turn, path)
-    return {"turn": turn_view(room, given.turn), "path": str(path)}
+    return {"room": room_view(room), "path": str(path)}
 
 
 def _attachment(content: bytes, media_type: str, name: str) -> Response:

@@ -6,30 +6,21 @@ from pathlib import Path
 
 from pydantic import Field
 
-from miras.config import Section, parse_sections, read_yaml
+from miras.config import parse_sections, read_yaml
+from miras.talk_limits import TalkLimits
 
 LIMITS = Path("infra/chat.yaml")
 
 
-class ChatLimits(Section):
+class ChatLimits(TalkLimits):
     """As `infra/chat.yaml` gives them."""
 
-    max_upload_mb: int = Field(gt=0)
-    """Of one uploaded picture or saved dialogue."""
-    max_megapixels: int = Field(gt=0)
-    """Of one picture."""
     max_sessions: int = Field(gt=0)
     """Browsers with dialogues; the one not seen for longest goes first."""
     max_dialogues: int = Field(gt=0)
     """Of one browser; the one not used for longest goes first."""
-    max_turns: int = Field(gt=0)
-    """Of one dialogue."""
-    max_waiting: int = Field(gt=0)
-    """Questions that wait for the model."""
-    picture_memory_mb: int = Field(gt=0)
+    picture_memory_gb: float = Field(gt=0)
     """Of all pictures of all dialogues."""
-    cache_memory_mb: int = Field(gt=0)
-    """Of what the models keep of all dialogues."""
 
 
 def read_limits(path: Path = LIMITS) -> ChatLimits:

@@ -30,8 +30,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from miras.chat.pieces import Piece, pieces_of
-from miras.chat.rooms import Corrected, Room, talk_of
-from miras.chat.views import corrected_pieces
+from miras.chat.rooms import Corrected, Room
 from miras.dialogue.masks import area_px, box_xyxy_px, decode, encode
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Picture, Region, Turn
 from miras.dialogue.rendering import plain_text
@@ -175,7 +174,7 @@ def corrected_answer(text: str, targets: Sequence[tuple[str, np.ndarray]], sourc
     Args:
         text: as a person reads it; it names each target, in their order.
         targets: phrase and boolean mask (H, W) of each.
-        sources: which of the model's own targets each was made of; None: of none.
+        sources: which of the answer's targets before each was made of; None: of none.
 
     Raises:
         DataError: a phrase or mask is empty, or the text does not name a target.
@@ -217,9 +216,8 @@ def _sample(room: Room, model: int) -> _Sample:
     sample = _Sample(key=f"{room.room_id}m{model}")
     last = max(turn for at, turn in room.corrected if at == model)
     spoken: list[dict[str, Region]] = []  # per turn: name of a mask -> the region it stands for
-    for turn, said in enumerate(talk_of(room.talks[model]).said[: last + 1]):
-        corrected = room.corrected.get((model, turn))
-        pieces = pieces_of(said.response.answer) if corrected is None else corrected_pieces(corrected)
+    for turn, said in enumerate(room.talks[model].state.said[: last + 1]):
+        pieces = pieces_of(said.response.answer)
         answer, targets = _answer(sample, pieces, [mask for _, mask in room.targets(model, turn)])
         refers_to, points_at = _references(sample, said.masks, spoken)
         spoken.append({name: targets[at] for name, at in room.own_targets(model, turn).items()})
@@ -298,12 +296,13 @@ def _record(sample: _Sample, picture_name: str) -> dict[str, Any]:
 
 def _history(room: Room, model: int, answered_by: str) -> dict[str, Any]:
     """What the record keeps besides: who answered, which answers were put right, and what stood there before."""
-    said = talk_of(room.talks[model]).said
     return {
         "answered_by": answered_by,
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         "corrected": {
-            str(turn): plain_text(said[turn].response.answer) for at, turn in sorted(room.corrected) if at == model
+            str(turn): plain_text(response.answer)
+            for (at, turn), response in sorted(room.corrected.items(), key=lambda item: item[0])
+            if at == model
         },
     }
 

@@ -17,8 +17,7 @@ from miras.annotate.hand_out import labelme_file
 from miras.annotate.outlines import shapes
 from miras.chat.rooms import NotFoundError, Room
 from miras.dialogue.masks import encode
-from miras.dialogue.records import TARGET_SLOT
-from miras.open_dialogue import SAVED_SUFFIX, Answer, Target
+from miras.open_dialogue import SAVED_SUFFIX, Answer
 from miras.taking import coco, drawn, mask_png
 
 PICTURE = "picture.png"
@@ -50,27 +49,10 @@ def download(room: Room, kind: str, model: int) -> Download:
     return KINDS[kind](room, model)
 
 
-def answers_of(room: Room, model: int) -> list[Answer]:
-    """The answers, as corrected where they were."""
-    found = []
-    for turn, answer in enumerate(room.talks[model].answers):
-        corrected = room.corrected.get((model, turn))
-        if corrected is not None:
-            text = corrected.text
-            for phrase in corrected.phrases:
-                text = text.replace(TARGET_SLOT, phrase, 1)
-            targets = tuple(
-                Target(phrase, mask, 1.0) for phrase, mask in zip(corrected.phrases, corrected.masks, strict=True)
-            )
-            answer = Answer(answer.question, text, targets, answer.seconds, answer.is_cut)
-        found.append(answer)
-    return found
-
-
 def _png(room: Room, model: int) -> Download:
     files: dict[str, bytes] = {}
     picture = room.talks[model].picture
-    for turn, answer in enumerate(answers_of(room, model), 1):
+    for turn, answer in enumerate(room.talks[model].answers, 1):
         for number, target in enumerate(answer.targets, 1):
             files[f"turn{turn}-mask{number}.png"] = mask_png(target.mask)
         if answer.targets:
@@ -80,14 +62,14 @@ def _png(room: Room, model: int) -> Download:
 
 def _coco(room: Room, model: int) -> Download:
     picture = room.talks[model].picture
-    found = coco(answers_of(room, model), file_name=room.title, height=picture.height, width=picture.width)
+    found = coco(room.talks[model].answers, file_name=room.title, height=picture.height, width=picture.width)
     return Download(_json(found), "application/json", "coco.json")
 
 
 def _labelme(room: Room, model: int) -> Download:
     picture = room.talks[model].picture
     content = labelme_file(
-        labelme_shapes(answers_of(room, model)), picture=PICTURE, height=picture.height, width=picture.width
+        labelme_shapes(room.talks[model].answers), picture=PICTURE, height=picture.height, width=picture.width
     )
     files = {"picture.json": content, PICTURE: _as_png(picture)}
     return Download(_zip(files), "application/zip", "labelme.zip")

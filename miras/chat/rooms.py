@@ -6,15 +6,17 @@ import secrets
 import threading
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from miras.chat.config import ChatLimits
 from miras.errors import DataError
-from miras.model.talk import Talk, mask_name
-from miras.open_dialogue import OpenDialogue
+from miras.model.records import Response
+from miras.model.talk import mask_name
+from miras.open_dialogue import OpenDialogue, Target
 
 MAX_TITLE_CHARACTERS = 80
 _BYTES_PER_PIXEL = 3
@@ -38,7 +40,7 @@ class Corrected:
     masks: tuple[np.ndarray, ...]
     """Boolean (H, W), none empty."""
     sources: tuple[int | None, ...]
-    """Which of the model's own targets each was made of; None: of none."""
+    """Which of the targets before each was made of; None: of none."""
 
 
 @dataclass
@@ -50,8 +52,8 @@ class Room:
     talks: dict[int, OpenDialogue]
     """Number of the model -> its dialogue."""
     room_id: str = field(default_factory=lambda: secrets.token_hex(8))
-    corrected: dict[tuple[int, int], Corrected] = field(default_factory=dict)
-    """(model, turn) -> how a person put the answer right."""
+    corrected: dict[tuple[int, int], Response] = field(default_factory=dict)
+    """(model, turn) of every answer that a person put right -> what the model had said."""
     is_busy: bool = False
     """Whether a question is being answered."""
 
@@ -63,7 +65,7 @@ class Room:
     @property
     def num_turns(self) -> int:
         """Questions so far."""
-        return len(talk_of(self.first).said)
+        return len(self.first.state.said)
 
     @property
     def num_bytes(self) -> int:
@@ -105,13 +107,8 @@ class Room:
         return phrases_and_masks[target][1]
 
     def own_targets(self, model: int, turn: int) -> dict[str, int]:
-        """Names of all masks that have stood for a target of an answer, corrected and not -> which target it is now."""
-        current = {mask_name(mask): number for number, (_, mask) in enumerate(self.targets(model, turn)) if mask.any()}
-        groups = talk_of(self.talks[model]).said[turn].response.groups
-        corrected = self.corrected.get((model, turn))
-        sources = corrected.sources if corrected else ()
-        first = {mask_name(groups[at].mask): number for number, at in enumerate(sources) if at is not None}
-        return first | current
+        """Names of the masks of an answer -> which target each is."""
+        return {mask_name(mask): number for number, (_, mask) in enumerate(self.targets(model, turn)) if mask.any()}
 
     def targets(self, model: int, turn: int) -> list[tuple[str, np.ndarray]]:
         """Phrase and mask of each target of an answer, as corrected where it was.
@@ -121,10 +118,30 @@ class Room:
         """
         if model not in self.talks or not 0 <= turn < self.num_turns:
             raise NotFoundError(f"There is no answer {turn + 1} of model {model + 1} in this dialogue.")
-        corrected = self.corrected.get((model, turn))
-        if corrected is not None:
-            return list(zip(corrected.phrases, corrected.masks, strict=True))
-        return [(group.phrase, group.mask) for group in talk_of(self.talks[model]).said[turn].response.groups]
+        return [(group.phrase, group.mask) for group in self.talks[model].state.said[turn].response.groups]
+
+    @contextmanager
+    def put_right(self, model: int, turn: int, better: Corrected) -> Iterator[None]:
+        """Puts an answer right in what the model remembers; questions about its masks follow.
+
+        To be held while the correction is saved: where that fails, the dialogue is as before.
+        """
+        before, corrected = {number: talk.state.said for number, talk in self.talks.items()}, dict(self.corrected)
+        response = before[model][turn].response
+        sources = zip(better.sources, better.masks, strict=True)
+        changed = {mask_name(response.groups[at].mask): mask for at, mask in sources if at is not None}
+        try:
+            targets = [Target(*named, 1.0) for named in zip(better.phrases, better.masks, strict=True)]
+            self.talks[model].correct(turn, better.text, targets)
+            for talk in self.talks.values():
+                talk.exchange_masks(changed)
+            self.corrected.setdefault((model, turn), response)
+            yield
+        except BaseException:
+            for number, talk in self.talks.items():
+                talk.state.said = before[number]
+            self.corrected = corrected
+            raise
 
 
 class Rooms:
@@ -199,7 +216,7 @@ class Rooms:
 
     def _make_room(self, session: str, room: Room) -> None:
         """Frees pictures, those of the browser not seen for longest first."""
-        most = self._limits.picture_memory_mb * 1_000_000
+        most = self._limits.picture_memory_gb * 1e9
         for rooms in list(self._sessions.values()):
             for key in list(rooms):
                 if self._num_bytes() <= most:
@@ -215,11 +232,6 @@ class Rooms:
             id(room.first.picture): room.num_bytes for rooms in self._sessions.values() for room in rooms.values()
         }
         return sum(pictures.values())  # branches share theirs
-
-
-def talk_of(dialogue: OpenDialogue) -> Talk:
-    """What a dialogue has said and keeps; the page needs more of it than `OpenDialogue` shows."""
-    return dialogue._talk
 
 
 def title_of(file_name: str) -> str:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from miras.chat.pieces import Piece, pieces_of
-from miras.chat.rooms import Corrected, Room, talk_of
-from miras.dialogue.records import TARGET_SLOT
+from miras.chat.pieces import pieces_of
+from miras.chat.rooms import Room
 from miras.model.talk import Said, mask_name
 
 VIEW_SIDE_PX = 1600
@@ -67,7 +66,7 @@ def room_view(room: Room) -> dict[str, Any]:
 
 def turn_view(room: Room, turn: int) -> dict[str, Any]:
     """A question with the answers of all models."""
-    said = {model: talk_of(talk).said[turn] for model, talk in room.talks.items()}
+    said = {model: talk.state.said[turn] for model, talk in room.talks.items()}
     first = next(iter(said))
     return {
         "question": said[first].question,
@@ -78,31 +77,19 @@ def turn_view(room: Room, turn: int) -> dict[str, Any]:
 
 def answer_view(room: Room, model: int, turn: int, said: Said) -> dict[str, Any]:
     """What one model said, with its masks."""
-    corrected = room.corrected.get((model, turn))
-    pieces = pieces_of(said.response.answer) if corrected is None else corrected_pieces(corrected)
-    scores = [group.score for group in said.response.groups]
+    is_corrected = (model, turn) in room.corrected
     view = View.of(room.first.picture)
     return {
-        "pieces": [{"text": piece.text, "target": piece.target} for piece in pieces],
+        "pieces": [{"text": piece.text, "target": piece.target} for piece in pieces_of(said.response.answer)],
         "targets": [
-            {"phrase": phrase, "score": None if corrected else round(scores[number], 4), **mask_view(mask, view)}
-            for number, (phrase, mask) in enumerate(room.targets(model, turn))
+            {"phrase": group.phrase, "score": None if is_corrected else round(group.score, 4)}
+            | mask_view(group.mask, view)
+            for group in said.response.groups
         ],
         "seconds": round(said.response.seconds, 2),
         "is_cut": said.response.is_cut,
-        "is_corrected": corrected is not None,
+        "is_corrected": is_corrected,
     }
-
-
-def corrected_pieces(corrected: Corrected) -> tuple[Piece, ...]:
-    """The pieces of an answer that a person put right."""
-    found: list[Piece] = []
-    for number, text in enumerate(corrected.text.split(TARGET_SLOT)):
-        if number:
-            found.append(Piece(corrected.phrases[number - 1], number - 1))
-        if text:
-            found.append(Piece(text, None))
-    return tuple(found)
 
 
 def mask_view(mask: np.ndarray, view: View) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from miras.chat.config import ChatLimits
-from miras.chat.rooms import Room, talk_of
+from miras.chat.rooms import Room
 from miras.errors import DataError, MirasError
 from miras.model.talk import TalkMemory
 from miras.open_dialogue import OpenDialogue
@@ -39,8 +39,6 @@ class Reference:
     target: int
     mask: np.ndarray
     """Boolean (H, W)."""
-    is_corrected: bool
-    """Whether a person changed it, so that it is no longer the model's own."""
 
 
 class Worker:
@@ -49,7 +47,7 @@ class Worker:
     def __init__(self, limits: ChatLimits) -> None:
         self._limits = limits
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._memory = TalkMemory(limits.cache_memory_mb * 1_000_000)
+        self._memory = TalkMemory(int(limits.memory_gb * 1e9))
         self._waiting = 0
 
     def close(self) -> None:
@@ -58,7 +56,7 @@ class Worker:
 
     def forget(self, room: Room) -> None:
         """Frees what the models keep of a dialogue."""
-        talks = [talk_of(dialogue) for dialogue in room.talks.values()]
+        talks = [dialogue.state for dialogue in room.talks.values()]
 
         def drop() -> None:
             for talk in talks:
@@ -69,8 +67,8 @@ class Worker:
 
     def check_room(self) -> None:
         """Raises a BusyServerError where too many questions wait."""
-        if self._waiting >= self._limits.max_waiting:
-            raise BusyServerError(f"{self._waiting} questions wait for the model. Try again in a moment.")
+        if self._waiting > self._limits.max_queue:  # one of them is being answered
+            raise BusyServerError(f"{self._waiting - 1} questions wait for the model. Try again in a moment.")
 
     async def answer(
         self, room: Room, question: str, references: Sequence[Reference], *, names: Mapping[int, str]
@@ -145,20 +143,20 @@ class Worker:
         if gone.is_set():
             return
         for dialogue in room.talks.values():
-            self._memory.forget(talk_of(dialogue))
+            self._memory.forget(dialogue.state)
         room.talks = answered
-        self._memory.used([talk_of(dialogue) for dialogue in answered.values()])
+        self._memory.used([dialogue.state for dialogue in answered.values()])
         put({"kind": "done", "turn": room.num_turns - 1})
 
 
 def refer(dialogue: OpenDialogue, model: int, references: Sequence[Reference]) -> None:
-    """Lets the next question speak of masks; another model's, or one that was corrected, is pointed at.
+    """Lets the next question speak of masks; another model's is pointed at.
 
     Raises:
         DataError: the model cannot speak of masks, or a mask is empty.
     """
     for reference in references:
-        if reference.model == model and not reference.is_corrected:
+        if reference.model == model:
             dialogue.refer(reference.turn, reference.target)
         else:
             dialogue.point(reference.mask)

@@ -8,16 +8,16 @@ H heads, d their width.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
-from typing import Any
+from collections.abc import Collection, Generator, Hashable, Sequence
+from dataclasses import dataclass, field
+from itertools import count, takewhile
+from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from miras.model.network import MirasNetwork
+from miras.model.reading import Reading
 
 MAX_NEW_TOKENS = 96  # of one answer; the longest answers of the data sets have about half of that
 
@@ -47,12 +47,13 @@ class Spoken:
     """What one row generated."""
 
     ids: list[int]
+    """Without the token that ends an answer."""
     states: Tensor
-    """[len(ids) + 1, W]: the state that predicted each id, and the one after the last."""
+    """[len(ids), W]: the state that predicted each id."""
     is_cut: bool
-    """Whether the longest length allowed was reached before the end."""
+    """Whether it stopped before the end: at the longest length allowed, or nobody waited for it any more."""
     prefix: Prefix | None
-    """Of the row with its answer, end token included; None unless it was to be kept."""
+    """Of the row with its answer, the last token chosen left out; None unless it was to be kept."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,38 @@ class PromptRow:
     """Of an earlier answer about the same picture."""
 
 
+Steps = Generator[list[int | None], Collection[int] | None, list[Spoken]]
+
+
+@dataclass
+class _Answer:
+    """Of one row, in the making."""
+
+    row: PromptRow
+    known: int
+    """How many of the row's tokens its prefix holds."""
+    chosen: list[int] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+    """[W] each: what chose it."""
+    is_wanted: bool = True
+
+    def goes_on(self, *, end_id: int, limit: int) -> bool:
+        """Whether it needs another token."""
+        return self.is_wanted and self.chosen[-1] != end_id and len(self.chosen) < limit
+
+    def spoken(self, *, end_id: int, prefix: Prefix | None) -> Spoken:
+        """As it is now."""
+        is_cut = self.chosen[-1] != end_id
+        count = len(self.chosen) - (not is_cut)
+        return Spoken(self.chosen[:count], torch.stack(self.states)[:count], is_cut, prefix)
+
+
 def generate(
     network: MirasNetwork, rows: Sequence[PromptRow], *, end_id: int, keep: bool = False, limit: int = MAX_NEW_TOKENS
-) -> Generator[list[int | None], None, list[Spoken]]:
+) -> Steps:
     """Answers all rows together; yields after every step the token that each chose (None: it has ended).
 
-    Rows are aligned at their ends, where answers begin, so padding lies before the cached and before the new tokens.
+    A row that has ended is not computed any more. Rows that nobody waits for can be sent in: they end there.
 
     Args:
         network: in evaluation mode.
@@ -83,52 +110,61 @@ def generate(
 
     Returns:
         What each row said.
+
+    Raises:
+        ConfigError: the language model is no Llama.
     """
-    known = [0 if row.prefix is None else row.prefix.common(row.tokens) for row in rows]
-    new = [len(row.tokens) - count for row, count in zip(rows, known, strict=True)]
-    cached, fresh, device = max(known), max(new), rows[0].embedded.device
-    embedded = torch.stack([_right_aligned(row.embedded[-count:], fresh) for row, count in zip(rows, new, strict=True)])
-    attention = torch.zeros(len(rows), cached + fresh, dtype=torch.long, device=device)
-    positions = torch.zeros(len(rows), fresh, dtype=torch.long, device=device)
-    for number, (before, count) in enumerate(zip(known, new, strict=True)):
-        attention[number, cached - before : cached] = 1
-        attention[number, cached + fresh - count :] = 1
-        positions[number, fresh - count :] = torch.arange(before, before + count, device=device)
-    cache = _joined(rows, known) if cached else DynamicCache()
-    states = [network.states(embedded, attention=attention, positions=positions, cache=cache)[:, -1]]
-    chosen: list[Tensor] = []
-    running = torch.ones(len(rows), dtype=torch.bool, device=device)
-    while running.any() and len(chosen) < limit:
-        token = network.text_output(states[-1]).argmax(dim=-1)
-        chosen.append(torch.where(running, token, end_id))
-        was_running = running.tolist()
-        running = running & (token != end_id)
-        yield [int(value) if is_on else None for value, is_on in zip(chosen[-1], was_running, strict=True)]
-        attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
-        positions = positions[:, -1:] + 1
-        word = network.language.get_input_embeddings()(chosen[-1][:, None])
-        states.append(network.states(word, attention=attention, positions=positions, cache=cache)[:, -1])
-    all_states, ids = torch.stack(states, dim=1), torch.stack(chosen, dim=1).tolist()
-    found = []
-    for number, row in enumerate(rows):
-        length = ids[number].index(end_id) if end_id in ids[number] else len(ids[number])
-        read = min(length + 1, len(ids[number]))  # the end token was read, too
-        prefix = None
-        if keep:
-            true = [*range(cached - known[number], cached), *range(cached + fresh - new[number], cached + fresh + read)]
-            layers = tuple(_copied(cache, layer, number, true) for layer in range(len(cache.layers)))
-            prefix = Prefix((*row.tokens, *ids[number][:read]), layers)
-        found.append(Spoken(ids[number][:length], all_states[number, : length + 1], length == len(ids[number]), prefix))
-    return found
+    answers = [_Answer(row, 0 if row.prefix is None else row.prefix.common(row.tokens)) for row in rows]
+    cached, fresh = max(each.known for each in answers), max(len(each.row.tokens) - each.known for each in answers)
+    reading, state = _opened(network, answers, cached=cached, fresh=fresh)
+    lengths = torch.tensor([[len(row.tokens)] for row in rows], device=state.device)
+    running, found = list(range(len(rows))), dict[int, Spoken]()
+    for step in count():
+        best = network.text_output(state).argmax(dim=-1)
+        for place, (number, token) in enumerate(zip(running, best.tolist(), strict=True)):
+            answers[number].chosen.append(token)
+            answers[number].states.append(state[place])
+        gone = yield [answers[number].chosen[-1] if number in running else None for number in range(len(rows))]
+        for number in gone or ():
+            answers[number].is_wanted = False
+        going = [place for place, number in enumerate(running) if answers[number].goes_on(end_id=end_id, limit=limit)]
+        for place in sorted(set(range(len(running))) - set(going)):
+            each, prefix = answers[running[place]], None
+            if keep and each.is_wanted:
+                new = len(each.row.tokens) - each.known
+                places = [*range(cached - each.known, cached), *range(cached + fresh - new, cached + fresh + step)]
+                prefix = Prefix((*each.row.tokens, *each.chosen[:-1]), reading.kept(place, places))
+            found[running[place]] = each.spoken(end_id=end_id, prefix=prefix)
+        if not going:
+            break
+        if len(going) < len(running):
+            best, lengths, running = best[going], lengths[going], [running[place] for place in going]
+            reading.only(going)
+        word = network.language.get_input_embeddings()(best[:, None])
+        state = reading.read(word, lengths + step)
+    return [found[number] for number in range(len(rows))]
 
 
-def _copied(cache: DynamicCache, layer: int, row: int, true: list[int]) -> tuple[Tensor, Tensor]:
-    """Keys and values [H, tokens, d] of a row's true tokens, no padding, in memory of their own."""
-    stored: Any = cache.layers[layer]  # DynamicLayer: all layers of a Llama attend in full
-    return stored.keys[row][:, true], stored.values[row][:, true]
+def _opened(network: MirasNetwork, answers: Sequence[_Answer], *, cached: int, fresh: int) -> tuple[Reading, Tensor]:
+    """The rows read to their ends, and the states [B, W] there.
+
+    Rows are aligned at their ends, where answers begin: padding lies before the `cached` and before the `fresh` tokens.
+    """
+    embedded = [each.row.embedded[each.known :] for each in answers]
+    device = embedded[0].device
+    is_token = torch.zeros(len(answers), cached + fresh, dtype=torch.bool, device=device)
+    positions = torch.zeros(len(answers), fresh, dtype=torch.long, device=device)
+    for number, (each, new) in enumerate(zip(answers, embedded, strict=True)):
+        is_token[number, cached - each.known : cached] = True
+        is_token[number, cached + fresh - len(new) :] = True
+        positions[number, fresh - len(new) :] = torch.arange(each.known, each.known + len(new), device=device)
+    reading = Reading(network.language, is_token=is_token, dtype=embedded[0].dtype)
+    if cached:
+        reading.take(_joined(answers, cached))
+    return reading, reading.read(torch.stack([_right_aligned(new, fresh) for new in embedded]), positions)
 
 
-def finish(steps: Generator[list[int | None], None, list[Spoken]]) -> list[Spoken]:
+def finish(steps: Steps) -> list[Spoken]:
     """What `generate` returns, its steps unseen."""
     while True:
         try:
@@ -143,18 +179,22 @@ def _right_aligned(rows: Tensor, length: int) -> Tensor:
     return torch.nn.functional.pad(rows, (0, 0, length - len(rows), 0))
 
 
-def _joined(rows: Sequence[PromptRow], known: Sequence[int]) -> DynamicCache:
-    """The known parts of the prefixes as one cache [B, H, C, d], aligned at their ends."""
-    longest = max(known)
-    sample = next(row.prefix for row in rows if row.prefix is not None)
-    layers = []
-    for number, parts in enumerate(sample.layers):
-        joined = []
-        for which, part in enumerate(parts):
-            value = part.new_zeros(len(rows), part.shape[0], longest, part.shape[2])
-            for place, (row, count) in enumerate(zip(rows, known, strict=True)):
-                if row.prefix is not None and count:
-                    value[place, :, longest - count :] = row.prefix.layers[number][which][:, :count]
-            joined.append(value)
-        layers.append(tuple(joined))
-    return DynamicCache(ddp_cache_data=layers)
+def _joined(answers: Sequence[_Answer], longest: int) -> list[tuple[Tensor, Tensor]]:
+    """Per layer the known keys and values of all rows, [B, H, longest, d], aligned at their ends."""
+    return [
+        (_aligned(answers, number, 0, longest), _aligned(answers, number, 1, longest))
+        for number in range(len(next(each.row.prefix for each in answers if each.row.prefix is not None).layers))
+    ]
+
+
+def _aligned(answers: Sequence[_Answer], layer: int, which: Literal[0, 1], longest: int) -> Tensor:
+    known = [
+        (number, each.known, each.row.prefix.layers[layer][which])
+        for number, each in enumerate(answers)
+        if each.row.prefix is not None and each.known
+    ]
+    part = known[0][2]
+    joined = part.new_zeros(len(answers), part.shape[0], longest, part.shape[2])
+    for number, count_known, part in known:
+        joined[number, :, longest - count_known :] = part[:, :count_known]
+    return joined

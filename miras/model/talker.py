@@ -6,7 +6,7 @@ Letters: N image tokens, W language width, D g SAM embedding.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -19,11 +19,13 @@ from miras.dialogue.rendering import plain_text, split_groups
 from miras.model.decoding import PromptRow, Spoken, generate
 from miras.model.devices import to_device
 from miras.model.memory import encode_regions
-from miras.model.records import Response
+from miras.model.records import Group, Response
 from miras.model.responder import Responder
 from miras.model.talk import Said, Talk, mask_name
 from miras.model.tokens import TokenRow, TurnText
 from miras.model.vision import PictureFeatures
+
+TalkSteps = Generator[list[str], Collection[int] | None, list[Response | None]]
 
 
 class Talker:
@@ -69,15 +71,14 @@ class Talker:
             try:
                 next(steps)
             except StopIteration as end:
-                responses: list[Response] = end.value
-                return responses
+                return [response for response in end.value if response is not None]
 
-    def stream(
-        self, talks: Sequence[Talk], asked: Sequence[tuple[str, Sequence[np.ndarray]]]
-    ) -> Generator[list[str], None, list[Response]]:
+    def stream(self, talks: Sequence[Talk], asked: Sequence[tuple[str, Sequence[np.ndarray]]]) -> TalkSteps:
         """As `answer`; yields after every step what each dialogue's answer says so far, markers left out.
 
-        A reader that goes away in the middle leaves the dialogues as they were before the question.
+        Numbers of dialogues whose answers nobody waits for any more can be sent in: nothing more is worked out for
+        them, they stay as they were before the question, and their response is None. A reader that goes away in the
+        middle leaves all dialogues as they were.
         """
         started = time.perf_counter()
         spoken_of = [(text, tuple(mask for mask in masks if mask.any())) for text, masks in asked]
@@ -89,34 +90,42 @@ class Talker:
             prompts = self._prompts(talks, rows, [masks for _, masks in spoken_of])
         steps = generate(self.responder.network, prompts, end_id=self.responder.builder.end_id, keep=True)
         said_ids: list[list[int]] = [[] for _ in talks]
+        texts = [""] * len(talks)
+        left, given_up = frozenset[int](), None
         while True:
             try:
                 with torch.inference_mode(), self._precision():
-                    tokens = next(steps)
+                    tokens = next(steps) if given_up is None else steps.send(given_up)
             except StopIteration as end:
                 spoken: list[Spoken] = end.value
                 break
-            for ids, token in zip(said_ids, tokens, strict=True):
+            for number, token in enumerate(tokens):
                 if token is not None and token != self.responder.builder.end_id:
-                    ids.append(token)
-            yield [plain_text(self.responder.text(ids)) for ids in said_ids]
+                    said_ids[number].append(token)
+                    texts[number] = plain_text(self.responder.text(said_ids[number]))
+            given_up = yield list(texts)
+            left |= frozenset(given_up or ())
+        wanted = [number for number in range(len(talks)) if number not in left]
+        groups = self._groups([spoken[number] for number in wanted], [talks[number] for number in wanted])
+        seconds = (time.perf_counter() - started) / len(talks)
+        responses: list[Response | None] = [None] * len(talks)
+        for number, found in zip(wanted, groups, strict=True):
+            row, talk, (text, masks) = spoken[number], talks[number], spoken_of[number]
+            answer = self.responder.text(row.ids)
+            response = Response(answer=answer, groups=tuple(found), seconds=seconds, is_cut=row.is_cut)
+            talk.said = (*talk.said, Said(text, masks, response))
+            talk.prefix = row.prefix
+            responses[number] = response
+        return responses
+
+    def _groups(self, spoken: Sequence[Spoken], talks: Sequence[Talk]) -> list[list[Group]]:
         sizes = [(talk.picture.height, talk.picture.width) for talk in talks]
 
         def sam(numbers: Sequence[int]) -> Tensor:
             return torch.cat([self._sam(talks[number]) for number in numbers])
 
         with torch.inference_mode(), self._precision():
-            groups = self.responder.groups(spoken, sizes, sam)
-        seconds = (time.perf_counter() - started) / len(talks)
-        responses = []
-        for talk, (text, masks), row, found in zip(talks, spoken_of, spoken, groups, strict=True):
-            response = Response(
-                answer=self.responder.text(row.ids), groups=tuple(found), seconds=seconds, is_cut=row.is_cut
-            )
-            talk.said = (*talk.said, Said(text, masks, response))
-            talk.prefix = row.prefix
-            responses.append(response)
-        return responses
+            return self.responder.groups(spoken, sizes, sam)
 
     def _prompts(
         self, talks: Sequence[Talk], rows: Sequence[TokenRow], masks: Sequence[tuple[np.ndarray, ...]]

@@ -8,14 +8,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from miras.config import Section, parse_sections, read_yaml
+from miras.config import parse_sections, read_yaml
 from miras.errors import ConfigError
-from miras.open_dialogue import MAX_QUESTION_CHARACTERS
+from miras.talk_limits import TalkLimits
 
 SERVE = Path("infra/serve.yaml")
 
 
-class ServeConfig(Section):
+class ServeConfig(TalkLimits):
     """Address, limits and device of the HTTP interface."""
 
     host: str = Field(min_length=1)
@@ -26,16 +26,6 @@ class ServeConfig(Section):
     """Addresses of proxies whose X-Forwarded-For names the client; empty: the connection's own address counts."""
     api_key_variable: str
     """Environment variable with the key that clients send as `Authorization: Bearer`; empty: no key is asked for."""
-    max_body_mb: int = Field(ge=1)
-    """Largest request, millions of bytes."""
-    max_megapixels: int = Field(ge=1)
-    """Largest picture, found in its header before it is unpacked."""
-    max_turns: int = Field(ge=1)
-    """Questions of a dialogue, the new one counted."""
-    max_question_characters: int = Field(ge=1, le=MAX_QUESTION_CHARACTERS)
-    """Of each question, and of each answer that a client gives back."""
-    max_queue: int = Field(ge=0)
-    """Requests under way beside a full batch; more are refused with 503. Each may hold a body and a picture."""
     max_batch: int = Field(ge=1)
     """Dialogues that are answered together."""
     batch_wait_ms: float = Field(ge=0)
@@ -44,8 +34,6 @@ class ServeConfig(Section):
     """Of a request from its first byte to the end of the answer."""
     requests_per_minute: int = Field(ge=0)
     """Of one client; 0: no limit."""
-    memory_gb: float = Field(ge=0)
-    """Of what dialogues keep between requests (miras.model.talk.TalkMemory)."""
     device: str = Field(min_length=1)
     """torch device."""
     dtype: Literal["float32", "bfloat16", "float16"]

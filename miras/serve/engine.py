@@ -183,18 +183,16 @@ class Engine:
 
     def _speak(self, ready: Sequence[_Ready]) -> None:
         self._metrics.batch.observe(len(ready))
-        responses = self._responses(ready)
-        if responses is None:
-            return
         kept = []
-        for each, response in zip(ready, responses, strict=True):
+        for each, response in zip(ready, self._responses(ready), strict=True):
+            if response is None:
+                continue
             if each.job.is_gone:
                 continue
             text, targets = plain_text(response.answer), targets_of(response)
             asked_key = each.resolved.asked_key
             self._remembered.put(answer_key(asked_key, text), targets)
             kept.append((each.talk, (*each.resolved.keys, state_key(asked_key, text, targets))))
-            total = len(each.talk.prefix.tokens) if each.talk.prefix is not None else each.prompt_tokens
             self._metrics.answer.observe(time.perf_counter() - each.job.arrived)
             each.job.tell(
                 Answered(
@@ -202,7 +200,7 @@ class Engine:
                     targets=targets,
                     is_cut=response.is_cut,
                     prompt_tokens=each.prompt_tokens,
-                    answer_tokens=total - each.prompt_tokens,
+                    answer_tokens=_num_answer_tokens(each),
                     without_marks=each.resolved.without_marks,
                 )
             )
@@ -211,17 +209,18 @@ class Engine:
         self._metrics.dialogues.set(len(self._shelf))
         self._metrics.kept.set(self._shelf.memory.num_bytes)
 
-    def _responses(self, ready: Sequence[_Ready]) -> list[Response] | None:
-        """Of each, its client told what is said so far; None where all clients have gone."""
+    def _responses(self, ready: Sequence[_Ready]) -> Sequence[Response | None]:
+        """Of each, its client told what is said so far; None where the client has gone, which frees its place."""
         steps = self._talker.stream(
             [each.talk for each in ready], [(each.resolved.question, each.resolved.masks) for each in ready]
         )
         before: list[str | None] = [None] * len(ready)
-        while not all(each.job.is_gone for each in ready):
+        gone: set[int] | None = None  # nothing can be sent before the first step
+        while gone is None or len(gone) < len(ready):
             try:
-                texts = next(steps)
+                texts = next(steps) if gone is None else steps.send(gone)
             except StopIteration as end:
-                responses: list[Response] = end.value
+                responses: list[Response | None] = end.value
                 return responses
             for number, (each, text) in enumerate(zip(ready, texts, strict=True)):
                 if before[number] is None:
@@ -229,8 +228,15 @@ class Engine:
                 if text != before[number]:
                     each.job.tell(Progress(text))
                 before[number] = text
+            gone = {number for number, each in enumerate(ready) if each.job.is_gone}
         steps.close()
-        return None
+        return [None] * len(ready)
+
+
+def _num_answer_tokens(answered: _Ready) -> int:
+    """How many tokens were chosen: all that are kept after the question, and the last one."""
+    prefix = answered.talk.prefix
+    return 0 if prefix is None else len(prefix.tokens) - answered.prompt_tokens + 1
 
 
 def _prompt_tokens(talker: Talker, talk: Talk, resolved: Resolved) -> int:

@@ -24,7 +24,6 @@ from PIL import Image
 from miras.chat.answerers import Answerer
 from miras.chat.app import build_app
 from miras.chat.config import ChatLimits
-from miras.chat.rooms import talk_of
 from miras.dialogue.masks import decode
 from miras.dialogue.records import Rle
 from miras.model.records import Group, Response
@@ -129,7 +128,7 @@ def told(answerers: list[Answerer], scene: Scene, tmp_path: Path) -> Told:
     phrases = tuple(f"{item.colour} {item.category}" for item in objects)
     answer = "There is the " + " and the ".join(f"[OBJ]{phrase}[SEG]" for phrase in phrases) + "."
     groups = tuple(Group(phrase, mask, 0.9) for phrase, mask in zip(phrases, masks, strict=True))
-    talk_of(talk).said = (Said("Which things are there?", (), Response(answer=answer, groups=groups, seconds=0.2)),)
+    talk.state.said = (Said("Which things are there?", (), Response(answer=answer, groups=groups, seconds=0.2)),)
     return Told(talk.save(tmp_path / "told"), scene.pixels, masks, phrases)
 
 

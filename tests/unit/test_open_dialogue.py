@@ -11,7 +11,7 @@ from PIL import Image
 
 from miras.errors import DataError
 from miras.model.weights import Backbones
-from miras.open_dialogue import SAVED_SUFFIX, Answer
+from miras.open_dialogue import SAVED_SUFFIX, Answer, Target
 from miras.pretrained import Miras
 from tests.unit.model.tiny_network import tiny_mini, write_backbones
 from tests.unit.test_export import QUESTIONS, export, picture, settings, train
@@ -75,7 +75,7 @@ def test_a_reference_counts_once(model: Miras) -> None:
     talk.ask(QUESTIONS[0])
     talk.refer(0).ask(QUESTIONS[1])
     talk.ask(QUESTIONS[1])
-    assert [len(said.masks) > 0 for said in talk._talk.said] == [False, True, False]
+    assert [len(said.masks) > 0 for said in talk.state.said] == [False, True, False]
 
 
 def test_undo_branch_save_and_load_go_on_alike(model: Miras, tmp_path: Path) -> None:
@@ -95,6 +95,34 @@ def test_undo_branch_save_and_load_go_on_alike(model: Miras, tmp_path: Path) -> 
     assert same(talk.answers, loaded.answers)
 
 
+def test_a_corrected_answer_is_what_the_next_turn_builds_on(model: Miras, tmp_path: Path) -> None:
+    mask = np.zeros((30, 50), dtype=bool)
+    mask[3:9, 4:20] = True
+    right = Target("the mug", mask, 1.0)
+    talk = model.dialogue(picture())
+    talk.ask(QUESTIONS[0])
+    talk.ask(QUESTIONS[1])
+    talk.correct(0, "It is {target}, I see.", [right])
+    assert talk.answers[0].text == "It is the mug, I see."
+    loaded = model.load_dialogue(talk.save(tmp_path / "talk"))  # reads all anew
+    for each in (talk, loaded):
+        each.refer(0).ask("and its handle?")
+    assert same(talk.answers, loaded.answers)
+    assert np.array_equal(talk.state.said[2].masks[0], mask)
+    before = talk.state.said
+    for text, targets, message in (
+        ("no slot", [right], "0 slots"),
+        ("{target}", [Target("the [SEG]", mask, 1.0)], "words only"),
+        ("{target}", [Target("mug", mask[:5], 1.0)], "not of"),
+        ("{target}", [Target("mug", mask & False, 1.0)], "empty"),
+    ):
+        with pytest.raises(DataError, match=message):
+            talk.correct(0, text, targets)
+    with pytest.raises(DataError, match="turn 7 of a dialogue of 3"):
+        talk.correct(7, "text", [])
+    assert talk.state.said == before
+
+
 def test_many_dialogues_at_once_equal_one_by_one(model: Miras) -> None:
     pictures = [picture(50, 30), picture(20, 40), picture(33, 33)]
     questions = [QUESTIONS, QUESTIONS[:1], [*QUESTIONS, "and now?"]]
@@ -112,7 +140,7 @@ def test_many_dialogues_at_once_equal_one_by_one(model: Miras) -> None:
 def test_typed_markers_stay_text(model: Miras) -> None:
     talk = model.dialogue(picture())
     talk.ask("is [SEG] or <image> or <mask> in it?")
-    tokens = [token for token in talk._talk.prefix.tokens if isinstance(token, int)]  # type: ignore[union-attr]
+    tokens = [token for token in talk.state.prefix.tokens if isinstance(token, int)]  # type: ignore[union-attr]
     builder = model._talker.responder.builder
     assert tokens.count(builder.image_id) == builder.num_image_tokens
     assert builder.mask_id not in tokens

@@ -2,9 +2,10 @@
 // What is drawn is kept as strokes in pixels of the picture; the server applies them at full size.
 
 import { colourOf } from "./layers.js";
+import { find } from "./elements.js";
+import { drawCursor, drawOpenPolygon, layerOf } from "./strokes.js";
 
 const MANY = 6;
-const find = (name) => document.getElementById(name);
 const dialog = find("editor"), canvas = find("editor-canvas"), pen = canvas.getContext("2d");
 const text = find("editor-text"), list = find("editor-targets"), message = find("editor-message");
 const radius = find("editor-radius");
@@ -98,33 +99,6 @@ function nameInText(phrase) {
 
 // ---- drawing
 
-function layerOf(target, number) {
-  const layer = document.createElement("canvas");
-  layer.width = canvas.width;
-  layer.height = canvas.height;
-  const brush = layer.getContext("2d");
-  brush.fillStyle = brush.strokeStyle = colourOf(number);
-  brush.lineCap = brush.lineJoin = "round";
-  if (target.start) {
-    brush.drawImage(target.start.fill, target.start.box[0], target.start.box[1]);
-    brush.globalCompositeOperation = "source-in"; // its layer's colour may have been another
-    brush.fillRect(0, 0, layer.width, layer.height);
-  }
-  for (const edit of target.edits) apply(brush, edit);
-  return layer;
-}
-
-function apply(brush, edit) {
-  brush.globalCompositeOperation = edit.adds ? "source-over" : "destination-out";
-  const points = edit.points.map(([x, y]) => [x / scale(), y / scale()]);
-  brush.beginPath();
-  points.forEach(([x, y], at) => (at ? brush.lineTo(x, y) : brush.moveTo(x, y)));
-  if (edit.tool === "polygon") { brush.closePath(); brush.fill(); return; }
-  if (points.length === 1) brush.lineTo(points[0][0] + 0.01, points[0][1]);
-  brush.lineWidth = (2 * edit.radius) / scale();
-  brush.stroke();
-}
-
 function paint() {
   if (!job) return;
   pen.clearRect(0, 0, canvas.width, canvas.height);
@@ -132,42 +106,17 @@ function paint() {
   job.targets.forEach((target, number) => {
     const isChosen = number === job.chosen;
     if (!isChosen && job.targets.length > MANY) return; // more would hide the picture
-    const shown = isChosen && job.open && job.tool === "brush" ? { ...target, edits: [...target.edits, job.open] } : target;
+    const shown = isChosen && job.open?.tool === "brush" ? { ...target, edits: [...target.edits, job.open] } : target;
     pen.globalAlpha = isChosen ? 0.6 : 0.2;
-    pen.drawImage(layerOf(shown, number), 0, 0);
+    pen.drawImage(layerOf(shown, canvas, { colour: colourOf(number), scale: scale() }), 0, 0);
   });
   pen.globalAlpha = 1;
   const pixel = canvas.width / Math.max(1, canvas.clientWidth);
-  if (job.open && job.tool === "polygon") {
-    pen.beginPath();
-    job.open.points.forEach(([x, y], at) => (at ? pen.lineTo(x / scale(), y / scale()) : pen.moveTo(x / scale(), y / scale())));
-    pen.lineTo(job.cursor.x, job.cursor.y);
-    pen.lineWidth = 2 * pixel;
-    pen.strokeStyle = "#fff";
-    pen.stroke();
-    pen.setLineDash([5 * pixel, 5 * pixel]);
-    pen.strokeStyle = "#111";
-    pen.stroke();
-    pen.setLineDash([]);
-    const [x, y] = job.open.points[0];
-    pen.beginPath();
-    pen.arc(x / scale(), y / scale(), 6 * pixel, 0, 7);
-    pen.fillStyle = "#fff";
-    pen.fill();
-    pen.stroke();
-  }
-  if (job.hasCursor) {
-    pen.beginPath();
-    pen.arc(job.cursor.x, job.cursor.y, job.tool === "brush" ? radius.value / scale() : 4 * pixel, 0, 7);
-    pen.strokeStyle = "#fff";
-    pen.lineWidth = 2.5 * pixel;
-    pen.stroke();
-    pen.strokeStyle = "#111";
-    pen.lineWidth = pixel;
-    pen.stroke();
-  }
+  if (job.open?.tool === "polygon") drawOpenPolygon(pen, job.open.points.map(inView), job.cursor, pixel);
+  if (job.hasCursor) drawCursor(pen, job.cursor, job.tool === "brush" ? radius.value / scale() : 4 * pixel, pixel);
 }
 
+const inView = ([x, y]) => [x / scale(), y / scale()];
 const inPicture = ({ x, y }) => [Math.round(x * scale() * 10) / 10, Math.round(y * scale() * 10) / 10];
 
 function place(event) {

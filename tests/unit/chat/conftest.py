@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from miras.chat.answerers import Answerer, open_answerers
 from miras.chat.app import build_app
 from miras.chat.config import ChatLimits, read_limits
-from miras.chat.rooms import Room, talk_of
+from miras.chat.rooms import Room
 from miras.dialogue.masks import encode
 from miras.model.records import Group, Response
 from miras.model.talk import Said
@@ -40,7 +40,7 @@ def answerers(tmp_path_factory: pytest.TempPathFactory) -> list[Answerer]:
 @pytest.fixture
 def limits() -> ChatLimits:
     """Those that come with miras, for smaller uploads."""
-    return read_limits(ROOT / "infra" / "chat.yaml").model_copy(update={"max_upload_mb": 1})
+    return read_limits(ROOT / "infra" / "chat.yaml").model_copy(update={"max_body_mb": 1})
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def told_room(answerers: list[Answerer], picture: bytes) -> Room:
         seconds=0.1,
     )
     second = Response(answer="It is [OBJ]its handle[SEG].", groups=(Group("its handle", handle, 0.7),), seconds=0.1)
-    talk_of(talk).said = (
+    talk.state.said = (
         Said("Which cups are there?", (), first),
         Said("Where does one hold this?", (left,), second),
     )

@@ -191,6 +191,8 @@ def huge_png() -> bytes:
     [
         (b"", 400, "the file is empty"),
         (b"#!/bin/sh\nrm -rf /", 400, "not a picture"),
+        (b"/etc/passwd", 400, "not a picture"),
+        (b"file:///etc/passwd", 400, "not a picture"),
         (huge_png(), 400, "more than 100 megapixels"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 40, 400, "not a picture"),
         (b"\0" * 1_000_001, 413, "more than 1 MB"),
@@ -295,7 +297,7 @@ def test_a_correction_is_saved_where_the_page_says_and_the_next_question_can_be_
     answer = client.post(f"/api/dialogues/{room['id']}/corrections", json=wanted)
     assert answer.status_code == 200, answer.text
     assert Path(answer.json()["path"]).is_file()
-    shown = answer.json()["turn"]["answers"]["0"]
+    shown = answer.json()["room"]["turns"][0]["answers"]["0"]
     assert shown["is_corrected"]
     assert [(target["phrase"], target["area"], target["box"]) for target in shown["targets"]] == [
         ("corner", 100, [0, 0, 10, 10])

@@ -54,7 +54,7 @@ def test_the_page_says_which_model_and_data_answer(answerers: list[Answerer]) ->
     assert (one.name, two.name) == ("one", "two")
     assert one.notice["weights"] != two.notice["weights"]
     assert len(one.notice["weights"]) == 12
-    assert one.notice["data"] == "not stated by this export"
+    assert one.notice["data"] == "unknown"
     assert one.can_refer
     again = open_answerers([one.notice["model"]], device="cpu")[0]
     assert again.notice == one.notice

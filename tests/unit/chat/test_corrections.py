@@ -11,12 +11,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from miras.chat import corrections as module
+from miras.chat.answerers import Answerer
 from miras.chat.corrections import CorrectionFolder, corrected_answer
-from miras.chat.rooms import Room, talk_of
+from miras.chat.rooms import Room
 from miras.dialogue.masks import decode
 from miras.dialogue.records import Dialogue, Region, Rejected
 from miras.errors import DataError
 from miras.files import read_records
+from miras.model.talk import mask_name
 from miras.paths import Paths
 from miras.sources import stage
 from miras.sources.config import IngestConfig
@@ -48,6 +50,12 @@ class Factory:
         return [decode(code) for code in codes if code is not None]
 
 
+def put_right(room: Room, turn: int, *answer: Any) -> None:
+    """As `corrected_answer` takes it, of the first model."""
+    with room.put_right(0, turn, corrected_answer(*answer)):
+        pass
+
+
 def same(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
     return len(found) == len(expected) and all(map(np.array_equal, found, expected))
 
@@ -55,7 +63,7 @@ def same(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
 def test_a_corrected_dialogue_comes_back_from_the_data_factory_as_it_was_saved(told_room: Room, tmp_path: Path) -> None:
     better = square(4, 9)
     text = "One holds it by its left handle, here."
-    told_room.corrected[0, 1] = corrected_answer(text, [("left handle", better)], [0])
+    put_right(told_room, 1, text, [("left handle", better)], [0])
     folder = CorrectionFolder(tmp_path / "corrections")
     path = folder.save(told_room, 0, answered_by="models:/miras/3")
 
@@ -81,14 +89,14 @@ def test_a_corrected_dialogue_comes_back_from_the_data_factory_as_it_was_saved(t
 def test_a_question_about_all_masks_of_a_turn_refers_to_it_and_follows_their_correction(
     told_room: Room, tmp_path: Path
 ) -> None:
-    talk = talk_of(told_room.talks[0])
+    talk = told_room.talks[0].state
     second = talk.said[1]
     both = (square(2, 12), square(20, 30))
     talk.said = (talk.said[0], type(second)(second.question, both, second.response))
-    told_room.corrected[0, 0] = corrected_answer(
-        "There is the mug and the glass.", [("mug", square(3, 12)), ("glass", square(20, 30))], [0, 1]
+    put_right(
+        told_room, 0, "There is the mug and the glass.", [("mug", square(3, 12)), ("glass", square(20, 30))], [0, 1]
     )
-    told_room.corrected[0, 1] = corrected_answer("At its handle.", [("its handle", square(4, 6))], [0])
+    put_right(told_room, 1, "At its handle.", [("its handle", square(4, 6))], [0])
     folder = CorrectionFolder(tmp_path / "corrections")
     folder.save(told_room, 0, answered_by="one")
     (dialogue,) = Factory(folder.folder, tmp_path / "data").dialogues
@@ -99,10 +107,10 @@ def test_a_question_about_all_masks_of_a_turn_refers_to_it_and_follows_their_cor
 def test_saving_again_takes_the_place_of_the_sample_and_others_stay(told_room: Room, tmp_path: Path) -> None:
     folder = CorrectionFolder(tmp_path / "corrections")
     other = told_room.branch()
-    other.corrected[0, 0] = corrected_answer("A cup, the left cup.", [("left cup", square(2, 12))], [0])
+    put_right(other, 0, "A cup, the left cup.", [("left cup", square(2, 12))], [0])
     folder.save(other, 0, answered_by="one")
     for side in (8, 10, 14):
-        told_room.corrected[0, 0] = corrected_answer("Only the left cup.", [("left cup", square(2, side))], [0])
+        put_right(told_room, 0, "Only the left cup.", [("left cup", square(2, side))], [0])
         folder.save(told_room, 0, answered_by="one")
     factory = Factory(folder.folder, tmp_path / "data")
     assert sorted(dialogue.turns[0].answer for dialogue in factory.dialogues) == [
@@ -121,9 +129,9 @@ def test_killed_at_any_moment_the_folder_can_be_read_and_saved_into_again(
 ) -> None:
     """The folder's files are written one after the other; the process ends before the next one."""
     folder = CorrectionFolder(tmp_path / "corrections")
-    told_room.corrected[0, 0] = corrected_answer("Only the left cup.", [("left cup", square(2, 12))], [0])
+    put_right(told_room, 0, "Only the left cup.", [("left cup", square(2, 12))], [0])
     folder.save(told_room, 0, answered_by="one")
-    told_room.corrected[0, 0] = corrected_answer("Only the big cup.", [("big cup", square(1, 14))], [0])
+    put_right(told_room, 0, "Only the big cup.", [("big cup", square(1, 14))], [0])
     left = survives
     own_write, own_annotations = module.write_json, CorrectionFolder._write_annotations
 
@@ -172,9 +180,38 @@ def test_what_cannot_be_a_sample_is_refused_with_what_to_do(
         corrected_answer(text, targets, [None] * len(targets))
 
 
+def test_what_a_person_put_right_is_what_the_model_goes_on_from(answerers: list[Answerer], told_room: Room) -> None:
+    better = square(4, 9)
+    put_right(told_room, 0, "Only the left mug is there.", [("left mug", better)], [0])
+    first, second = told_room.talks[0].state.said
+    assert first.response.answer == "Only the [OBJ]left mug[SEG] is there."
+    assert same([group.mask for group in first.response.groups], [better])
+    assert same(list(second.masks), [better])  # the question was about what is now this
+    assert told_room.own_targets(0, 0) == {mask_name(better): 0}
+
+    told_room.talks[0].ask("And is it empty?")
+    anew = answerers[0].model.dialogue(told_room.first.picture)
+    anew.state.said = (first, second)
+    assert anew.ask("And is it empty?").text == told_room.talks[0].answers[-1].text
+    builder = answerers[0].model.talker.responder.builder
+    prefix: Any = told_room.talks[0].state.prefix
+    read = [token if isinstance(token, int) else token[0] for token in prefix.tokens]
+    phrase = [builder.obj_id, *builder.encode("left mug"), builder.seg_id]
+    assert any(read[at : at + len(phrase)] == phrase for at in range(len(read)))
+
+
+def test_a_correction_that_cannot_be_saved_leaves_the_dialogue_as_it_was(told_room: Room) -> None:
+    before = told_room.talks[0].state.said
+    better = corrected_answer("Only the left mug.", [("left mug", square(4, 9))], [0])
+    with pytest.raises(OSError, match="full"), told_room.put_right(0, 0, better):
+        raise OSError("full")
+    assert told_room.talks[0].state.said == before
+    assert told_room.corrected == {}
+
+
 def test_text_that_the_form_would_misread_is_refused_and_nothing_is_written(told_room: Room, tmp_path: Path) -> None:
     folder = CorrectionFolder(tmp_path / "corrections")
-    told_room.corrected[0, 0] = corrected_answer("See [MASK-DECODE:a|b|c] there.", [], [])
+    put_right(told_room, 0, "See [MASK-DECODE:a|b|c] there.", [], [])
     with pytest.raises(DataError):
         folder.save(told_room, 0, answered_by="one")
     assert not (folder.folder / "conversations").exists()
@@ -183,6 +220,6 @@ def test_text_that_the_form_would_misread_is_refused_and_nothing_is_written(told
 def test_a_folder_that_is_not_ours_is_named(told_room: Room, tmp_path: Path) -> None:
     folder = CorrectionFolder(tmp_path)
     (tmp_path / "masks.json").write_text("[1]")
-    told_room.corrected[0, 0] = corrected_answer("Only the left cup.", [("left cup", square(2, 12))], [0])
+    put_right(told_room, 0, "Only the left cup.", [("left cup", square(2, 12))], [0])
     with pytest.raises(DataError, match="not as miras wrote it"):
         folder.save(told_room, 0, answered_by="one")

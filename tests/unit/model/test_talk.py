@@ -12,6 +12,7 @@ from PIL import Image
 from miras.dialogue.rendering import plain_text
 from miras.errors import DataError
 from miras.model.decoding import Prefix
+from miras.model.reading import Reading
 from miras.model.records import Response
 from miras.model.responder import Responder
 from miras.model.talk import Talk, TalkMemory
@@ -42,7 +43,7 @@ def talker(backbones: Backbones) -> Talker:
 
     def pointing(states: torch.Tensor) -> torch.Tensor:
         logits = head(states)
-        odd = (states.double().sum(-1) * 1e3).floor().long() % 4  # the state decides, as with a trained head
+        odd = (states.double().sum(-1) * 20).floor().long() % 4  # the state decides, rounding hardly ever does
         for row, which in enumerate(odd.reshape(-1).tolist()):
             chosen = {0: builder.obj_id, 1: builder.seg_id, 2: builder.end_id}.get(which)
             if chosen is not None:
@@ -89,12 +90,13 @@ def test_a_dialogue_answers_as_one_that_is_read_anew(talker: Talker) -> None:
 
 def test_only_what_is_new_is_read(talker: Talker, monkeypatch: pytest.MonkeyPatch) -> None:
     talk, lengths = Talk(picture()), []
-    states = talker.responder.network.states
-    monkeypatch.setattr(
-        talker.responder.network,
-        "states",
-        lambda embedded, **more: lengths.append(embedded.shape[1]) or states(embedded, **more),
-    )
+    read = Reading.read
+
+    def counted(reading: Reading, embedded: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        lengths.append(embedded.shape[1])
+        return read(reading, embedded, positions)
+
+    monkeypatch.setattr(Reading, "read", counted)
     for question in QUESTIONS[:3]:
         talker.answer([talk], [(question, [])])
     first, *later = [length for length in lengths if length > 1]
@@ -147,7 +149,7 @@ def test_memory_is_bounded_and_dropped_dialogues_go_on_unnoticed(talker: Talker)
     for talk in talks[1:]:
         talker.answer([talk], [(QUESTIONS[0], [])])
         memory.used([talk])
-        assert memory.num_bytes <= memory.max_bytes
+        assert memory.num_bytes <= max(memory.max_bytes, talk.num_bytes)  # the one in use stays in any case
     assert memory.dropped == 2
     assert talks[0].num_bytes == 0
     talker.answer([talks[0]], [(QUESTIONS[1], [])])
@@ -162,6 +164,25 @@ def test_a_reader_that_goes_away_leaves_the_dialogue_as_it_was(talker: Talker) -
     next(steps)
     steps.close()
     assert (talk.said, talk.prefix) == before
+
+
+def test_a_dialogue_that_is_given_up_stays_and_the_others_are_answered(talker: Talker) -> None:
+    talks = [Talk(picture(shade)) for shade in (20, 90, 200)]
+    for talk in talks:
+        talker.answer([talk], [(QUESTIONS[0], [])])
+    before = (talks[1].said, talks[1].prefix)
+    steps = talker.stream(talks, [(QUESTIONS[1], [])] * 3)
+    next(steps)
+    with pytest.raises(StopIteration) as end:
+        steps.send({1})
+        while True:
+            next(steps)
+    one, given_up, other = end.value.value
+    assert given_up is None
+    assert (talks[1].said, talks[1].prefix) == before
+    assert [responses(talks[0])[-1], responses(talks[2])[-1]] == [one, other]
+    for talk in talks:
+        assert_same(responses(talk), fresh(talker, talk.picture, asked_so_far(talk)))
 
 
 def test_what_is_streamed_grows_into_the_answer(talker: Talker) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from PIL import Image
 
 from miras.model.records import Response
 from miras.model.talk import Talk
-from miras.model.talker import Talker
+from miras.model.talker import Talker, TalkSteps
 from miras.pretrained import Miras
 from miras.serve.app import ServedModel, Service
 from miras.serve.config import ServeConfig
@@ -135,6 +135,8 @@ class Fluent(Talker):
         self.delay_s = 0.0
         """Before every token."""
         self.step = 0
+        self.rows: list[int] = []
+        """How many answers were computed at each step."""
         builder, head = self.responder.builder, self.responder.network.text_output
         markers = [builder.obj_id, builder.seg_id, builder.ref_id, builder.image_id, builder.mask_id, builder.box_id]
         forced = {3: builder.obj_id, 6: builder.seg_id, 9: builder.obj_id, 11: builder.seg_id, 14: builder.end_id}
@@ -142,6 +144,7 @@ class Fluent(Talker):
 
         def shaped(states: torch.Tensor) -> torch.Tensor:
             logits = free(states).clone()
+            self.rows.append(len(states))
             logits[..., [*markers, builder.end_id]] = -1e4
             if self.step in forced:
                 logits[..., forced[self.step]] = 1e4
@@ -150,19 +153,18 @@ class Fluent(Talker):
 
         self.shaped, self.free, self.head = shaped, free, head
 
-    def stream(
-        self, talks: Sequence[Talk], asked: Sequence[tuple[str, Sequence[np.ndarray]]]
-    ) -> Generator[list[str], None, list[Response]]:
+    def stream(self, talks: Sequence[Talk], asked: Sequence[tuple[str, Sequence[np.ndarray]]]) -> TalkSteps:
         self.step = 0
         self.head.forward = self.shaped
         try:
             steps = super().stream(talks, asked)
+            gone = None
             while True:
                 time.sleep(self.delay_s)
                 try:
-                    yield next(steps)
+                    gone = yield (next(steps) if gone is None else steps.send(gone))
                 except StopIteration as end:
-                    found: list[Response] = end.value
+                    found: list[Response | None] = end.value
                     return found
         finally:
             self.head.forward = self.free

@@ -90,6 +90,25 @@ def test_a_client_that_leaves_frees_its_place_and_leaves_no_trace(slow: Fluent) 
         assert server.service.gate._places == 2
 
 
+def test_a_client_that_leaves_a_shared_batch_is_not_computed_any_more(slow: Fluent) -> None:
+    slow.rows.clear()
+    with running(slow, batch_wait_ms=2000.0, max_batch=2) as server, ThreadPoolExecutor(1) as clients:
+        stays = clients.submit(post, server)
+        body = {"model": "tiny", "messages": [asking("left", picture(1))], "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as answer:
+            next(answer.iter_lines())
+        wait_for(server, "miras_gone_clients_total", 1)
+        found = stays.result()
+        assert found.status_code == 200
+        assert server.metric("miras_batch_size_sum") == 2
+        assert server.metric("miras_answer_seconds_count") == 1
+        assert server.metric("miras_kept_dialogues") == 1
+        alone = post(server)
+    assert slow.rows[0] == 2
+    assert slow.rows[14] == 1  # of the 15 steps of an answer
+    assert found.json()["choices"] == alone.json()["choices"]
+
+
 def test_a_client_that_leaves_the_line_is_never_asked(slow: Fluent) -> None:
     with running(slow, max_batch=1) as server, ThreadPoolExecutor(1) as clients:
         first = clients.submit(post, server)
