@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 PRESET ?=
+SOURCE ?=
+LAUNCH ?=
 UNTIL  ?=
 
 # No tool of ours calls home.
@@ -20,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench chat deploy undeploy ui stop sync clean
+.PHONY: help install run test bench chat deploy undeploy ui servers stop sync clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -38,8 +40,9 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-run: $(STAMP) ## everything, from pictures to a registered model (PRESET=name, UNTIL=stage)
-	python -m flows.train_miras $(if $(PRESET),--preset $(PRESET)) $(if $(UNTIL),--until-stage $(UNTIL))
+run: $(STAMP) ## everything, from pictures to a registered model (PRESET=name, SOURCE=folder, LAUNCH=profile, UNTIL=stage)
+	python -m flows.train_miras $(if $(PRESET),--preset $(PRESET)) $(if $(SOURCE),--source "$(SOURCE)") \
+	  $(if $(LAUNCH),--launch $(LAUNCH)) $(if $(UNTIL),--until-stage $(UNTIL))
 
 test: $(STAMP) ## lint, types, import rules, unit, contract and flow tests
 	ruff check .
@@ -58,7 +61,7 @@ chat: $(STAMP) ## talk to the trained model in the browser (or MODEL=models:/NAM
 	$(if $(MODEL),,test -d exported || miras export --out exported)
 	miras chat --model $(or $(MODEL),exported)
 
-deploy: $(STAMP) ## Prefect server, worker and the deployment: `prefect deployment run train-miras`
+deploy: $(STAMP) ## Prefect server, worker and the deployments: `prefect deployment run train-miras`
 	python -m tasks.services deploy
 
 undeploy: $(STAMP) ## stop what `make deploy` started
@@ -66,6 +69,9 @@ undeploy: $(STAMP) ## stop what `make deploy` started
 
 ui: $(STAMP) ## MLflow's and Prefect's pages
 	python -m tasks.services ui
+
+servers: $(STAMP) ## PostgreSQL, MLflow and Prefect for a group (docs/shared-services.md)
+	python -m tasks.shared start
 
 stop: $(STAMP) ## stop every background service of this folder
 	python -m tasks.services stop

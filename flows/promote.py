@@ -20,14 +20,14 @@ from prefect.states import Completed
 from miras.errors import MirasError
 from tasks import environment
 from tasks.approval import ask, check_terminal, publish, said_beforehand
-from tasks.flow import run_as_command
+from tasks.flow import begin, run_as_command
 from tasks.promotion import already, check_gates, compare_as_params_say
 from tasks.promotion import promote as move_alias
 from tasks.stage import say
 
 
 @flow(name="promote", persist_result=False)
-def promote(model: str | None = None, version: int | None = None, approval: bool = True, force_reason: str = "") -> Any:
+def promote(model: str = "", version: int = 0, approval: bool = True, force_reason: str = "") -> Any:
     """Moves the alias of the champion to a version that is not worse.
 
     1. Compares the candidate with the champion, by every gate of params.yaml.
@@ -37,13 +37,13 @@ def promote(model: str | None = None, version: int | None = None, approval: bool
     5. Moves the alias, if nobody else has meanwhile, and records who did it, when and why.
 
     Args:
-        model: name in the registry; by default that of params.yaml.
-        version: number of the version to promote; by default the one that stage register made last.
-        approval: whether a person has to say yes.
-        force_reason: why to promote although a gate is not passed; it is recorded.
+        model: Name in the registry. Empty: that of params.yaml.
+        version: Number of the version to promote. 0: the one that stage register made last.
+        approval: Whether a person has to say yes.
+        force_reason: Why to promote although a gate is not passed; it is recorded.
     """
-    environment.prepare()
-    comparison = compare_as_params_say(model=model, version=version, is_forced=bool(force_reason))
+    begin()
+    comparison = compare_as_params_say(model=model or None, version=version or None, is_forced=bool(force_reason))
     publish(comparison)
     if comparison.is_champion:
         say(already(comparison))
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 1
     return run_as_command(
-        lambda: promote(options.model, options.version, approval=not options.yes, force_reason=options.force)
+        lambda: promote(options.model or "", options.version or 0, approval=not options.yes, force_reason=options.force)
     )
 
 

@@ -19,7 +19,8 @@ from prefect import flow
 from miras.errors import MirasError
 from miras.reproduce import catalogue, rendering
 from tasks import environment
-from tasks.flow import run_as_command
+from tasks.choices import Launch, Preset, Table, default_launch
+from tasks.flow import begin, on_wait, run_as_command
 from tasks.lock import workspace_lock
 from tasks.reproduction import check_failures, make_runs, read_request
 from tasks.reproduction_outlook import outlook
@@ -28,7 +29,12 @@ from tasks.stage import say
 
 @flow(name="reproduce", persist_result=False)
 def reproduce(
-    table: str, preset: str = "tiny", seeds: int = 1, jobs: int = 1, given: Mapping[str, Path] | None = None
+    table: Table = "miras-6",
+    preset: Preset = "tiny",
+    seeds: int = 1,
+    jobs: int = 1,
+    launch: Launch = "local",
+    given: Mapping[str, Path] | None = None,
 ) -> None:
     """Makes the runs that a paper's table needs, and the table.
 
@@ -40,15 +46,16 @@ def reproduce(
     5. Fails if a run failed, with its message.
 
     Args:
-        table: its name, such as "miras-6".
-        preset: a file of presets/, without its ending.
-        seeds: trainings of every row.
-        jobs: runs side by side.
-        given: scores documents of other models, by the row they belong to.
+        table: The paper's table.
+        preset: Settings that each row changes, a file of presets/.
+        seeds: Trainings of every row, each with another seed.
+        jobs: Runs side by side.
+        launch: Where the stages run, a file of infra/launch/.
+        given: Files with scores of other models, by the row of the table that they belong to.
     """
-    environment.prepare()
+    begin(launch)
     request = read_request(table, preset, seeds)
-    with workspace_lock(f"the flow reproduce {table}", request.folder / "run.lock"):
+    with workspace_lock(f"the flow reproduce {table}", request.folder / "run.lock", on_wait=on_wait()):
         result = make_runs(request, jobs=max(jobs, 1), given=given or {})
     say(f"\n{rendering.terminal(result)}\n\n  table    {request.folder / rendering.PAGE}")
     check_failures(result)
@@ -61,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default="tiny", help="a file of presets/ (default: tiny)")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of every row (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
+    parser.add_argument("--launch", default=default_launch(), help="a file of infra/launch/ (default: local)")
     parser.add_argument(
         "--given", action="append", default=[], metavar="ROW=SCORES.json", help="another model's scores"
     )
@@ -76,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MirasError as error:
         say(str(error))
         return 1
-    return run_as_command(lambda: reproduce(options.table, options.preset, options.seeds, options.jobs, given))
+    chosen = (options.table, options.preset, options.seeds, options.jobs, options.launch, given)
+    return run_as_command(lambda: reproduce(*chosen))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from miras.errors import MirasError
 from miras.files import write_json
+from tasks.environment import redacted
 
 
 class Failure(BaseModel):
@@ -37,7 +38,7 @@ def record(stage: str, error: BaseException) -> None:
     if isinstance(error, MirasError):
         failure = Failure(stage=stage, kind=kind, message=str(error), can_retry=error.can_retry)
     else:
-        message = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{kind}: {error}"
+        message = "interrupted" if isinstance(error, KeyboardInterrupt) else redacted(f"{kind}: {error}")
         failure = Failure(stage=stage, kind=kind, message=message, can_retry=False)
     write_json(failure_file(stage), failure.model_dump())
 

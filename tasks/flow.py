@@ -1,40 +1,77 @@
-"""What the flows share: running the stages in DVC's order, and ending as a command."""
+"""What the flows share: how they begin, running the stages in DVC's order, and ending as a command."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from prefect import get_run_logger, runtime
 from prefect.states import State
 
 from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import MirasError
 from tasks import environment
-from tasks.graph import stages_until
+from tasks.artifacts import StageResult, publish_stages
+from tasks.choices import use_launch
+from tasks.graph import Node
 from tasks.people import EXIT_CODE, wait_for_people
 from tasks.pipeline_run import PipelineRun
 from tasks.prefect_api import api_for_run, quiet_console
-from tasks.stage import StageFailedError, run_stage, say
+from tasks.prefect_log import outlive_the_reader, show_messages_alone
+from tasks.stage import WAITING, StageFailedError, run_stage, say
 from tasks.sync import send_or_say
 
 
-def run_stages(until_stage: str | None, pipeline: PipelineRun) -> set[str]:
-    """Brings the stages until `until_stage` (None: all) up to date, each after what it reads; returns their names.
+def begin(launch: str | None = None) -> None:
+    """What every flow does first: the environment, the log, and where its stages run.
+
+    Args:
+        launch: the launch profile; None for a flow that runs no stages.
+
+    Raises:
+        ConfigError: there is no such launch profile.
+    """
+    environment.prepare()
+    show_messages_alone()
+    if runtime.deployment.id:
+        outlive_the_reader()
+    if launch:
+        use_launch(launch)
+
+
+def on_wait() -> Callable[[str], object] | None:
+    """For `workspace_lock`: a run that Prefect started waits and logs for whom; one that a person started does not."""
+    return get_run_logger().info if runtime.deployment.id else None
+
+
+def run_stages(nodes: Sequence[Node], pipeline: PipelineRun, *, again: bool = False) -> set[str]:
+    """Brings stages up to date, in the order given; returns their names.
+
+    Args:
+        nodes: each after what it reads.
+        pipeline: the run that they are recorded under.
+        again: run them even if nothing that they read has changed.
 
     Raises:
         StageFailedError: a stage failed; the later ones were not begun.
         WaitingForPeopleError: it is the people's turn, and Prefect cannot start this run again.
     """
-    done: dict[str, State[str]] = {}
+    done: dict[str, State[Any]] = {}
+    results: list[StageResult] = []
     try:
-        for node in stages_until(until_stage):
-            parents = [done[parent] for parent in node.parents]
-            done[node.name] = run_stage(node.name, pipeline=pipeline, wait_for=parents, return_state=True)
-            done[node.name].result()  # a failed stage ends the flow here
-    except StageFailedError as error:
-        wait_for_people(error)
-        raise
+        for node in nodes:
+            parents = [done[parent] for parent in node.parents if parent in done]
+            started_s = time.monotonic()
+            state = run_stage(node.name, pipeline=pipeline, again=again, wait_for=parents, return_state=True)
+            results.append(StageResult.of(node.name, state, seconds=time.monotonic() - started_s))
+            if state.name == WAITING:
+                wait_for_people(node.name, state.message or "")
+            state.result()  # a failed stage ends the flow here
+            done[node.name] = state
     finally:
         send_or_say()
+        publish_stages(results, pipeline)
     return set(done)
 
 

@@ -15,6 +15,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from miras.errors import ServiceUnavailableError
 from tasks import services
+from tasks.access import check_prefect_access
+from tasks.environment import shown_address
 
 
 @contextmanager
@@ -23,13 +25,16 @@ def api_for_run() -> Iterator[None]:
 
     Raises:
         ServiceUnavailableError: PREFECT_API_URL is set, and nothing answers there.
+        ConfigError: the server there does not take our password.
     """
     chosen = os.environ.get("PREFECT_API_URL")
     if chosen and not services.answers(f"{chosen}/health"):
         raise ServiceUnavailableError(
-            f"No Prefect server answers at {chosen} (PREFECT_API_URL). Start it with `make deploy`, "
+            f"No Prefect server answers at {shown_address(chosen)} (PREFECT_API_URL). Start it with `make deploy`, "
             "or `unset PREFECT_API_URL` to run without a server."
         )
+    if chosen:
+        check_prefect_access(chosen)
     has_server = bool(chosen) or services.is_prefect_running()
     temporary = temporary_settings(restore_defaults={PREFECT_API_URL})
     with nullcontext() if has_server else temporary:
@@ -42,8 +47,8 @@ class _OnlyTrouble(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
             return False
-        if record.name.endswith("EventsWorker"):  # at the end it counts what it still sends
-            return False
+        if record.name.endswith("EventsWorker") or record.getMessage().startswith("Service 'EventsWorker' failed"):
+            return False  # at the end it counts what it still sends; without a server it prints whole events
         return not record.name.startswith("prefect") or record.levelno >= logging.WARNING
 
 

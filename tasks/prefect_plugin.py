@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from prefect.plugins import HookContext, register_hook
 
+from tasks.workspace_name import workspace_name
+
 PREFECT_PLUGIN_API_REQUIRES = ">=0.1,<1"
 
 _PROGRAMS = ("prefect", "__main__.py")
@@ -55,17 +57,24 @@ async def setup_environment(*, ctx: HookContext) -> None:
         ) from None
     if len(full_names) != 1:
         found = "".join(f"\n  {full_name}" for full_name in full_names)
-        hint = found or "\n`make deploy` makes train-miras; `prefect deployment ls` lists what there is."
+        hint = found or "\n`make deploy` makes ours; `prefect deployment ls` lists what there is."
         raise SystemExit(f"{len(full_names)} deployments are named {name!r}.{hint}")
     sys.argv[position] = full_names[0]
 
 
 async def _full_names(name: str) -> list[str]:
+    """FLOW/DEPLOYMENT of this workspace's own on a shared server if there is one, else of all with this very name."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
+    own = f"{name}-{workspace_name()}"
     async with get_client() as client:
         found = await client.read_deployments(
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name]))
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[own, name]))
         )
-        return [f"{(await client.read_flow(deployment.flow_id)).name}/{name}" for deployment in found]
+        wanted = own if any(deployment.name == own for deployment in found) else name
+        return [
+            f"{(await client.read_flow(deployment.flow_id)).name}/{wanted}"
+            for deployment in found
+            if deployment.name == wanted
+        ]

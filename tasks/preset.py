@@ -7,7 +7,9 @@ name, all others stay.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -18,20 +20,38 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from miras.errors import ConfigError, MirasError
-from miras.files import finished_file
+from miras.files import finished_file, write_json
 from tasks import params
 
 PRESETS = Path("presets")
 NETWORKS = PRESETS / "network"
+KEEP = str(params.PARAMS)
+"""In the place of a preset's name: no preset, the settings of the workspace."""
+APPLIED = Path("work") / "applied_preset.json"
+"""What a preset was made into here last: the same call makes it again, so it is nobody's own change."""
 
 
-def apply(name: str) -> None:
+def apply(name: str, source: str = "") -> None:
     """Makes the preset the current params.yaml.
 
+    Args:
+        name: NAME or NAME+NETWORK; `KEEP` leaves params.yaml as it is.
+        source: folder with pictures and annotations, read in the place of the one that the preset names; empty: none.
+
     Raises:
-        ConfigError: there is no such preset, it has mistakes, or params.yaml holds changes of the user's own.
+        ConfigError: there is no such preset or folder, the preset has mistakes or reads no folder, or params.yaml
+            holds changes of the user's own.
     """
+    if name == KEEP and source:
+        raise ConfigError(
+            f"source: {source!r} takes the place of a preset's folder, and no preset is named. Choose one (coco, "
+            f"labelme), or put the folder into {params.PARAMS} yourself (ingest.sources, ingest.watched)."
+        )
+    if name == KEEP:
+        return
     text = compose(name)
+    if source:
+        text = _reading(text, source, preset=name)
     if params.PARAMS.exists() and _has_own_changes():
         raise ConfigError(
             f"{params.PARAMS} has changes of yours, neither committed nor a preset; they would be lost.\n"
@@ -41,6 +61,7 @@ def apply(name: str) -> None:
     with finished_file(params.PARAMS) as aside:
         aside.write_bytes(text)
         params.load(aside)
+        write_json(APPLIED, {"preset": name, "source": source, "sha256": hashlib.sha256(text).hexdigest()})
 
 
 def compose(name: str) -> bytes:
@@ -70,11 +91,45 @@ def find(name: str, folder: Path) -> Path:
 
 def _overlaid(preset: Path, network: Path) -> bytes:
     """The preset with the network's settings in their places; comments stay."""
+    yaml = _round_trip()
+    settings = yaml.load(preset)
+    _lay_over(settings, YAML(typ="safe").load(network))
+    return _text(yaml, settings)
+
+
+def _reading(text: bytes, source: str, *, preset: str) -> bytes:
+    """The parameters with `source` wherever a source reads below `ingest.watched`; comments stay."""
+    if not Path(source).exists():
+        raise ConfigError(f"source: {source!r} is not there. Name the folder that holds your pictures and annotations.")
+    yaml = _round_trip()
+    settings = yaml.load(text)
+    ingest = settings["ingest"]
+    watched = str(ingest["watched"]).rstrip("/")
+    read_there = [
+        (reader, key)
+        for reader in ingest["sources"].values()
+        for key, value in reader.items()
+        if isinstance(value, str) and (value == watched or value.startswith(f"{watched}/"))
+    ]
+    if not read_there:
+        raise ConfigError(
+            f"source: the preset {preset} reads no folder of yours, it renders its pictures. "
+            "Leave source empty, or choose a preset that reads a folder (coco, labelme, small, paper)."
+        )
+    for reader, key in read_there:
+        reader[key] = source.rstrip("/") + reader[key][len(watched) :]
+    ingest["watched"] = source
+    return _text(yaml, settings)
+
+
+def _round_trip() -> YAML:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1000  # long lines stay long
-    settings = yaml.load(preset)
-    _lay_over(settings, YAML(typ="safe").load(network))
+    return yaml
+
+
+def _text(yaml: YAML, settings: Any) -> bytes:
     text = io.BytesIO()
     yaml.dump(settings, text)
     return text.getvalue()
@@ -90,7 +145,18 @@ def _lay_over(settings: MutableMapping[str, Any], changes: Mapping[str, Any]) ->
 
 def _has_own_changes() -> bool:
     current = params.PARAMS.read_bytes()
-    return current != _committed() and all(current != text for text in _known_texts())
+    return (
+        current != _committed()
+        and hashlib.sha256(current).hexdigest() != _applied()
+        and all(current != text for text in _known_texts())
+    )
+
+
+def _applied() -> str | None:
+    try:
+        return str(json.loads(APPLIED.read_text(encoding="utf-8"))["sha256"])
+    except FileNotFoundError:
+        return None
 
 
 def _known_texts() -> Iterator[bytes]:

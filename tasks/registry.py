@@ -23,6 +23,7 @@ from miras.config import Section
 from miras.errors import DataError
 from miras.files import write_json
 from miras.paths import Paths
+from tasks.environment import shown_address
 
 if TYPE_CHECKING:
     from tasks.lineage import Lineage
@@ -185,7 +186,7 @@ def _point(register: RegisterConfig, version: Any, lineage: Lineage) -> dict[str
         "uri": f"models:/{register.model_name}/{version}",
         "alias": register.alias,
         "run_id": client.get_model_version(register.model_name, str(version)).run_id,
-        "tracking_uri": os.environ["MLFLOW_TRACKING_URI"],
+        "tracking_uri": shown_address(os.environ["MLFLOW_TRACKING_URI"]),
         "lineage": lineage.model_dump(mode="json"),
     }
 

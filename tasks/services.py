@@ -2,7 +2,8 @@
 
     python -m tasks.services ui | deploy | undeploy | stop
 
-Numbers of their processes and their logs lie in work/services.
+Where PREFECT_API_URL names a shared Prefect server, `deploy` starts only the worker. Numbers of the processes and
+their logs lie in work/services.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from miras.errors import MirasError, ServiceUnavailableError
 from miras.files import write_json
+from miras.launch import profiles
 from tasks import environment
+from tasks.choices import default_launch, use_launch
 from tasks.pipeline_run import Owner
+from tasks.workspace_name import SUFFIX_VARIABLE, workspace_name
 
 FOLDER = Path("work") / "services"
-POOL = "local"
+POOL_VARIABLE = "MIRAS_POOL"
+"""Work pool of the deployments: local, or slurm-login for a worker on a cluster's login node."""
+_AUTOMATION = "lost-runs"
 _START_S = 120.0
 _STOP_S = 20.0
 
@@ -78,15 +85,17 @@ def mlflow_server() -> Service:
     """MLflow's pages over mlflow.db."""
     port = os.environ.get("MLFLOW_PORT", "5000")
     url = f"http://127.0.0.1:{port}"
-    store = ("--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"])
     place = ("--default-artifact-root", (Path.cwd() / "mlartifacts").as_uri())
     command = (*_tool("mlflow"), "server", "--host", "127.0.0.1", "--port", port, "--workers", "1")
-    return Service("mlflow", (*command, *store, *place), url, f"{url}/health")
+    return Service("mlflow", (*command, *place), url, f"{url}/health")
 
 
-def worker() -> Service:
-    """Picks up runs of the deployment and executes them here."""
-    return Service("worker", (*_tool("prefect"), "worker", "start", "--pool", POOL, "--name", "local"))
+def worker(variables: Mapping[str, str]) -> Service:
+    """Picks up runs of this workspace's deployments and executes them here."""
+    pool, suffix = variables[POOL_VARIABLE], variables[SUFFIX_VARIABLE]
+    queues = tuple(word for queue in _queues(suffix) for word in ("--work-queue", queue))
+    name = f"{pool}{suffix}"
+    return Service("worker", (*_tool("prefect"), "worker", "start", "--pool", pool, *queues, "--name", name))
 
 
 def start(service: Service, variables: Mapping[str, str]) -> None:
@@ -135,28 +144,96 @@ def stop(service: Service) -> None:
 
 
 def deploy() -> None:
-    """Server, work pool, deployment and worker; whatever is there already stays."""
-    server = prefect_server()
-    variables = _prefect_variables(server)
-    start(server, variables)
-    _prefect(variables, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+    """Server (unless there is a shared one), work pool, queues, deployments and worker; what is there already stays.
+
+    Raises:
+        ConfigError: MIRAS_LAUNCH names no launch profile.
+        ServiceUnavailableError: the server does not start or answer.
+    """
+    use_launch(default_launch())
+    variables = deploy_variables()
+    url = variables["PREFECT_API_URL"].removesuffix("/api")
+    if variables[SUFFIX_VARIABLE]:
+        _check_shared(url)
+    else:
+        start(prefect_server(), variables)
+    _make_queues(variables)
     _prefect(variables, "--no-prompt", "deploy", "--all")
-    start(worker(), variables)
+    _command(variables, "tasks.automations", _AUTOMATION)
+    # Short names are for people; and a worker loads the plugin inside its event loop, where Prefect cannot.
+    start(worker(variables), {**variables, "PREFECT_PLUGINS_ENABLED": "false"})
+    name = f"train-miras{variables[SUFFIX_VARIABLE]}"
     print(
-        f"\nThe deployments train-miras, build-prist and reproduce are ready. Prefect: {server.url}\n"
-        "  prefect deployment run train-miras            start a run (from this folder)\n"
-        "  prefect deployment run train-miras --watch    start one and wait for its end\n"
-        "  prefect deployment run build-prist            the data set alone, with people in between\n"
-        "  make undeploy                                 stop the worker and the server"
+        f"\nThe deployments train-miras, build-prist, evaluate, promote and reproduce are ready. Prefect: {url}\n"
+        f"  prefect deployment run {name}            start a run (from this folder)\n"
+        f"  prefect deployment run {name} --watch    start one and wait for its end\n"
+        "  prefect deployment ls                         all of them\n"
+        "  make undeploy                                 stop what this command started"
     )
-    if server.url != "http://127.0.0.1:4200":
-        print(f"Not the usual port: first `export PREFECT_API_URL={server.url}/api`.")
+    if not variables[SUFFIX_VARIABLE] and url != "http://127.0.0.1:4200":
+        print(f"Not the usual port: first `export PREFECT_API_URL={url}/api`.")
+
+
+def deploy_variables() -> dict[str, str]:
+    """What prefect.yaml, the worker and each run are told."""
+    own = _prefect_variables(prefect_server())
+    shared = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    is_shared = shared not in ("", own["PREFECT_API_URL"])
+    return {
+        **own,
+        "PWD": str(Path.cwd()),  # where runs work (prefect.yaml); not the caller's under `make -C`
+        **({"PREFECT_API_URL": shared} if is_shared else {}),
+        SUFFIX_VARIABLE: f"-{workspace_name()}" if is_shared else "",
+        POOL_VARIABLE: os.environ.get(POOL_VARIABLE) or "local",
+        profiles.VARIABLE: default_launch(),
+    }
+
+
+def _queues(suffix: str) -> tuple[str, str]:
+    """One place, for what changes the workspace; and no limit, for what works beside it (prefect.yaml)."""
+    return f"workspace{suffix}", f"beside{suffix}"
+
+
+def _check_shared(url: str) -> None:
+    if not answers(f"{url}/api/health"):
+        raise ServiceUnavailableError(
+            f"No Prefect server answers at {url} (PREFECT_API_URL). Start it there, or `unset PREFECT_API_URL` for "
+            "one of this workspace's own."
+        )
+
+
+def _make_queues(variables: Mapping[str, str]) -> None:
+    """The work pool and this workspace's two queues in it; those that are there keep what people set on their pages."""
+    from prefect.client.orchestration import get_client  # half a second: not for `make ui`
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.workers.process import ProcessWorker
+
+    pool, queues = variables[POOL_VARIABLE], _queues(variables[SUFFIX_VARIABLE])
+    template = ProcessWorker.get_default_base_job_template()
+    with temporary_settings({PREFECT_API_URL: variables["PREFECT_API_URL"]}), get_client(sync_client=True) as client:
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
+        for queue, limit in zip(queues, (1, None), strict=True):
+            try:
+                client.request(
+                    "POST",
+                    "/work_pools/{work_pool_name}/queues",
+                    path_params={"work_pool_name": pool},
+                    json={"name": queue, "concurrency_limit": limit},
+                )
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != HTTPStatus.CONFLICT:
+                    raise
 
 
 def show_pages() -> None:
     """MLflow's and Prefect's pages."""
     server = prefect_server()
-    start(mlflow_server(), {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    # The store's address may hold a password, and every user of the machine can read command lines.
+    store = {"MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"]}
+    start(mlflow_server(), {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **store})
     start(server, _prefect_variables(server))
     print(f"\nMLflow:  {mlflow_server().url}\nPrefect: {server.url}\n`make stop` stops both.")
 
@@ -171,12 +248,17 @@ def _prefect_variables(server: Service) -> dict[str, str]:
 
 
 def _prefect(variables: Mapping[str, str], *words: str) -> None:
-    print(f"prefect {' '.join(words)}", file=sys.stderr, flush=True)
+    _command(variables, "prefect", *words)
+
+
+def _command(variables: Mapping[str, str], module: str, *words: str) -> None:
+    shown = " ".join((module if module == "prefect" else f"python -m {module}", *words))
+    print(shown, file=sys.stderr, flush=True)
     done = subprocess.run(
-        [*_tool("prefect"), *words], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+        [*_tool(module), *words], env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise ServiceUnavailableError(f"`prefect {' '.join(words)}` failed:\n{done.stdout}{done.stderr}")
+        raise ServiceUnavailableError(f"`{shown}` failed:\n{done.stdout}{done.stderr}")
 
 
 def _tool(name: str) -> tuple[str, ...]:
@@ -213,10 +295,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif action == "deploy":
             deploy()
         elif action == "undeploy":
-            for service in (worker(), prefect_server()):
+            for service in (worker(deploy_variables()), prefect_server()):
                 stop(service)
         else:
-            for service in (worker(), prefect_server(), mlflow_server()):
+            for service in (worker(deploy_variables()), prefect_server(), mlflow_server()):
                 stop(service)
     except MirasError as error:
         print(error, file=sys.stderr)

@@ -5,13 +5,14 @@ Runs `dvc repro --single-item <stage>`: DVC decides whether there is anything to
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prefect import task
@@ -19,27 +20,37 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.logging.handlers import APILogHandler
+from prefect.states import Cancelled
 
+from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import MirasError
 from tasks import failure
 from tasks.output import StageOutput
 from tasks.pipeline_run import PipelineRun
 
+WAITING = "Waiting"
+"""Name of the state of a stage that is the people's turn: neither done nor failed."""
 _GRACE_S = 20.0
 _BUSY = re.compile(r"is busy|Unable to acquire lock")
-_MISSING = re.compile(r"failed to reproduce '[^']*': \[Errno 2\] No such file or directory: '([^']+)'")
+_MISSING = re.compile(
+    r"failed to reproduce '[^']*': "
+    r"(?:\[Errno 2\] No such file or directory: '([^']+)'|dependency '([^']+)' does not exist)"
+)
 _CHUNK_BYTES = 65536
 
 
 class StageFailedError(MirasError):
     """A stage did not end well; the message is the stage's own."""
 
-    def __init__(self, stage: str, message: str, *, can_retry: bool, is_shown: bool = False) -> None:
-        """`is_shown`: the stage itself has printed the message."""
+    def __init__(
+        self, stage: str, message: str, *, can_retry: bool, is_shown: bool = False, is_waiting: bool = False
+    ) -> None:
+        """`is_shown`: the stage itself has printed the message; `is_waiting`: nothing is wrong, people are not done."""
         super().__init__(f"{stage}: {message}")
         self.stage = stage
         self.can_retry = can_retry
         self.is_shown = is_shown
+        self.is_waiting = is_waiting
 
 
 def can_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -55,19 +66,25 @@ def can_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,  # DVC is the only cache
     persist_result=False,
 )
-def run_stage(stage: str, *, pipeline: PipelineRun) -> str:
-    """Brings one stage up to date; returns done, unchanged or restored.
+def run_stage(stage: str, *, pipeline: PipelineRun, again: bool = False) -> str | State[str]:
+    """Brings one stage up to date; returns done, unchanged or restored, or the state `WAITING`.
 
     Args:
         stage: name in dvc.yaml.
         pipeline: the run that the stage is recorded under.
+        again: run it even if nothing that it reads has changed.
 
     Raises:
         StageFailedError: with the message of the stage, or of DVC.
     """
-    log = _api_logger()
+    log = api_logger()
     say(f"── {stage} " + "─" * (76 - len(stage)))
-    outcome = reproduce(stage, environment=pipeline.environment(), log=log)
+    try:
+        outcome = reproduce(stage, environment=pipeline.environment(), log=log, again=again)
+    except StageFailedError as error:
+        if error.is_waiting:
+            return Cancelled(name=WAITING, message=str(error))
+        raise
     message = {
         "done": f"{stage}: done",
         "unchanged": f"{stage}: unchanged",
@@ -78,34 +95,45 @@ def run_stage(stage: str, *, pipeline: PipelineRun) -> str:
     return outcome
 
 
-def reproduce(stage: str, *, environment: Mapping[str, str], log: Callable[[str], None]) -> str:
+def reproduce(stage: str, *, environment: Mapping[str, str], log: Callable[[str], None], again: bool = False) -> str:
     """Runs DVC for one stage in a process group of its own; its output goes to the terminal and to `log`.
 
     Raises:
         StageFailedError: the stage or DVC failed.
     """
     failure.clear(stage)
+    force = ("--force",) if again else ()
+    command = (sys.executable, "-m", "dvc", "repro", "--single-item", *force, stage)
+    output, exit_code = follow_command(command, environment=environment, log=log)
+    if exit_code:
+        raise _explain(stage, output, exit_code)
+    return output.outcome
+
+
+def follow_command(
+    command: Sequence[str], *, environment: Mapping[str, str], log: Callable[[str], None]
+) -> tuple[StageOutput, int]:
+    """Runs a command in a process group of its own; returns what it said and its exit code.
+
+    Whatever ends this call early (Ctrl-C, a cancelled flow run) ends the whole group.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "--single-item", stage],
+        command,
         env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
-        output = _follow(process, log)
-        exit_code = process.wait()
-    except BaseException:  # Ctrl-C, a cancelled flow run: nothing of ours may go on writing
+        return _follow(process, log), process.wait()
+    except BaseException:  # nothing of ours may go on writing
         _stop_group(process)
         raise
-    if exit_code:
-        raise _explain(stage, output, exit_code)
-    return output.outcome
 
 
 def say(line: str) -> None:
     """One line on the terminal, in step with what stages print there."""
-    print(line, file=sys.stderr, flush=True)
+    _echo(f"{line}\n".encode(sys.stderr.encoding or "utf-8", errors="replace"))
 
 
 def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> StageOutput:
@@ -118,8 +146,10 @@ def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> Sta
 
 
 def _echo(chunk: bytes) -> None:
-    sys.stderr.buffer.write(chunk)
-    sys.stderr.buffer.flush()
+    with contextlib.suppress(BrokenPipeError):  # a worker that was killed reads no more; the run goes on
+        sys.stderr.flush()
+        sys.stderr.buffer.write(chunk)
+        sys.stderr.buffer.flush()
 
 
 def _stop_group(process: subprocess.Popen[bytes]) -> None:
@@ -138,7 +168,10 @@ def _stop_group(process: subprocess.Popen[bytes]) -> None:
 def _explain(stage: str, output: StageOutput, exit_code: int) -> StageFailedError:
     recorded = failure.read(stage)
     if recorded:
-        return StageFailedError(stage, recorded.message, can_retry=recorded.can_retry, is_shown=True)
+        is_waiting = recorded.kind == WaitingForPeopleError.__name__
+        return StageFailedError(
+            stage, recorded.message, can_retry=recorded.can_retry, is_shown=True, is_waiting=is_waiting
+        )
     said = "\n".join(output.errors) or f"exit code {exit_code}"
     if _BUSY.search(said):
         return StageFailedError(
@@ -150,8 +183,9 @@ def _explain(stage: str, output: StageOutput, exit_code: int) -> StageFailedErro
     if missing:
         return StageFailedError(
             stage,
-            f"{missing[1]} is not there, and dvc.yaml says that {stage} reads it. Put it there, or name another in "
-            "params.yaml (for your own pictures: ingest.watched, ingest.sources; for people: annotate.folder).",
+            f"{missing[1] or missing[2]} is not there, and dvc.yaml says that {stage} reads it. If a stage makes it, "
+            f"run `dvc repro {stage}`; else put it there, or name another in params.yaml (for your own pictures: "
+            "ingest.watched, ingest.sources; for people: annotate.folder).",
             can_retry=False,
         )
     return StageFailedError(
@@ -162,7 +196,7 @@ def _explain(stage: str, output: StageOutput, exit_code: int) -> StageFailedErro
     )
 
 
-def _api_logger() -> Callable[[str], None]:
+def api_logger() -> Callable[[str], None]:
     """Logs lines to the task run in Prefect, and only there: the terminal has them already."""
     if TaskRunContext.get() is None:
         return logging.getLogger(__name__).debug

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from miras.annotate.errors import WaitingForPeopleError
 from miras.paths import Paths
 from tasks import environment
 from tasks.params import flatten
@@ -65,6 +66,9 @@ def record_stage(
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
+        raise
+    except WaitingForPeopleError:
+        status = "SCHEDULED"  # MLflow's word for what is still to come: nothing failed, people are at work
         raise
     finally:
         _current.reset(token)

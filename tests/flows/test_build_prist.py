@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import TaskRunSort
 from prefect.flow_runs import resume_flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
@@ -50,6 +52,7 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dvc.yaml").write_text(DVC)
     shutil.copyfile(ROOT / "presets" / "smoke.yaml", tmp_path / "params.yaml")
     shutil.copyfile(ROOT / "prefect.toml", tmp_path / "prefect.toml")  # as every workspace has: time enough to start
+    (tmp_path / "infra").symlink_to(ROOT / "infra")
     return tmp_path
 
 
@@ -76,6 +79,15 @@ def test_without_a_server_the_command_ends_and_the_same_command_goes_on(waiting:
 def flow_run(run: FlowRun) -> FlowRun:
     with get_client(sync_client=True) as client:
         return client.read_flow_run(run.id)
+
+
+def task_states(run: FlowRun) -> dict[str, str | None]:
+    """Name of the last state of each stage's task."""
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])), sort=TaskRunSort.EXPECTED_START_TIME_ASC
+        )
+        return {task.name: task.state_name for task in found}
 
 
 def execute(run: FlowRun) -> str:
@@ -107,6 +119,8 @@ def test_a_deployed_run_is_suspended_for_as_many_rounds_as_people_need(waiting: 
             assert state is not None
             assert state.name == "Suspended", output
             assert f"prefect api POST /flow_runs/{run.id}/resume" in output
+            assert task_states(run)["annotate"] == "Waiting"  # neither done nor failed
+            assert "Traceback" not in output
             resume_flow_run(run.id)
         (waiting / "answers.txt").touch()
         output = execute(run)

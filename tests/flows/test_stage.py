@@ -5,20 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from prefect.states import Failed
+from prefect.exceptions import TerminationSignal
+from prefect.states import Crashed, Failed
 
+from miras import errors
+from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import ConfigError, DataError
+from tasks import failure
 from tasks.graph import Node, dependency_hashes, stages_until
-from tasks.stage import StageFailedError, can_retry, reproduce
+from tasks.output import StageOutput
+from tasks.stage import StageFailedError, _explain, can_retry, reproduce
 
 
 def run(stage: str, lines: list[str] | None = None) -> str:
     return reproduce(stage, environment={}, log=(lines if lines is not None else []).append)
+
+
+def is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, errors.MirasError)
 
 
 def fails(stage: str) -> StageFailedError:
@@ -89,9 +99,51 @@ def test_only_what_may_pass_is_tried_again(toy: Path) -> None:
     assert not can_retry(None, None, Failed(data=KeyError("a fault of ours")))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if is_error(kind)])
+def test_each_error_says_itself_whether_it_is_tried_again(toy: Path, kind: type[errors.MirasError]) -> None:
+    failure.record("first", kind("the message"))
+    error = _explain("first", StageOutput(echo=lambda _: None, log=lambda _: None), 1)
+    assert str(error) == "first: the message"
+    assert can_retry(None, None, Failed(data=error)) is (kind is errors.ServiceUnavailableError)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TerminationSignal(15)])
+def test_a_cancelled_stage_is_not_tried_again(toy: Path, error: BaseException) -> None:
+    assert not can_retry(None, None, Crashed(data=error))  # type: ignore[arg-type]
+    failure.record("first", error)
+    assert not _explain("first", StageOutput(echo=lambda _: None, log=lambda _: None), 130).can_retry
+
+
+def test_people_who_are_not_done_are_no_failure(toy: Path) -> None:
+    failure.record("first", WaitingForPeopleError("2 answers are open"))
+    error = _explain("first", StageOutput(echo=lambda _: None, log=lambda _: None), 1)
+    assert error.is_waiting
+    assert not error.can_retry
+    assert not fails("last").is_waiting
+
+
+def test_a_stage_runs_again_when_it_is_told_to(toy: Path) -> None:
+    run("first")
+    assert reproduce("first", environment={}, log=lambda _: None, again=True) == "done"
+
+
+def test_a_terminal_that_is_gone_does_not_stop_a_stage(toy: Path) -> None:
+    command = (
+        "from tasks.stage import reproduce, say; say('begins'); print(reproduce('first', environment={}, log=str))"
+    )
+    reader, writer = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", command], stderr=writer, stdout=subprocess.PIPE, text=True)
+    os.close(writer)
+    os.close(reader)
+    assert process.communicate()[0] == "done\n"
+    assert (toy / "first.txt").exists()
+
+
 def test_what_dvc_itself_complains_about_is_the_message(toy: Path) -> None:
     error = fails("last")
-    assert "first.txt" in str(error)
+    assert "first.txt is not there, and dvc.yaml says that last reads it. If a stage makes it, run `dvc repro" in str(
+        error
+    )
     assert not error.is_shown
 
 

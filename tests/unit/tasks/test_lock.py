@@ -40,3 +40,20 @@ def test_the_lock_of_a_killed_process_is_gone(workspace: Path) -> None:
     holder.wait()
     with workspace_lock("the second"):
         pass
+
+
+def test_a_run_that_waits_says_for_whom_and_goes_on(workspace: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    told: list[str] = []
+
+    def end_the_other(message: str) -> None:
+        told.append(message)
+        holder.kill()
+        holder.wait()
+
+    with workspace_lock("the second", on_wait=end_the_other):
+        assert "the second" in LOCK.read_text()
+    assert len(told) == 1
+    assert f"the first (process {holder.pid}" in told[0]

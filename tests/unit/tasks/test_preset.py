@@ -53,3 +53,62 @@ def test_a_preset_with_a_mistake_is_refused(project: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean alias"):
         preset.apply("smoke")
     assert "tiny" in (project / "params.yaml").read_text()
+
+
+@pytest.fixture
+def reading(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A preset that reads a folder, one that renders its pictures, and a folder of the user's own."""
+    monkeypatch.setattr(params, "SECTIONS", {"ingest": "miras.sources.config:IngestConfig"})
+    rest = "max_pictures: 9, max_megapixels: 9, ignore_categories: [], max_rejected_share: 0.1"
+    own = "{reader: coco, annotations: my_pictures/annotations.json}"
+    scenes = "{reader: scenes, count: 1, size_px: 128, seed: 0}"
+    write = (project / "presets" / "coco.yaml").write_text
+    write(f"ingest: {{sources: {{own: {own}, drawn: {scenes}}}, watched: my_pictures, {rest}}}  # kept\n")
+    write = (project / "presets" / "scenes.yaml").write_text
+    write(f"ingest: {{sources: {{drawn: {scenes}}}, watched: scenes.py, {rest}}}\n")
+    (project / "street scenes").mkdir()
+    (project / "params.yaml").write_bytes((project / "presets" / "scenes.yaml").read_bytes())
+    return project
+
+
+def test_a_source_takes_the_place_of_the_presets_folder(reading: Path) -> None:
+    preset.apply("coco", "street scenes/")
+    text = (reading / "params.yaml").read_text()
+    assert "street scenes/annotations.json" in text
+    assert "my_pictures" not in text
+    assert "# kept" in text
+
+
+def test_what_a_run_wrote_is_not_taken_for_a_change_of_the_users(reading: Path) -> None:
+    preset.apply("coco", "street scenes")
+    preset.apply("coco", "street scenes")
+    preset.apply("coco")
+    assert "my_pictures" in (reading / "params.yaml").read_text()
+
+
+def test_a_change_after_that_is_the_users_own(reading: Path) -> None:
+    preset.apply("coco", "street scenes")
+    (reading / "params.yaml").write_text((reading / "params.yaml").read_text().replace("count: 1", "count: 2"))
+    with pytest.raises(ConfigError, match="changes of yours"):
+        preset.apply("coco")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("coco", "nowhere", "'nowhere' is not there"),
+        ("scenes", "street scenes", "renders its pictures"),
+        (preset.KEEP, "street scenes", "no preset is named"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_refused(reading: Path, name: str, source: str, message: str) -> None:
+    before = (reading / "params.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=message):
+        preset.apply(name, source)
+    assert (reading / "params.yaml").read_bytes() == before
+
+
+def test_no_preset_leaves_the_settings_as_they_are(project: Path) -> None:
+    (project / "params.yaml").write_text("register: {model_name: mine, alias: candidate}\n")
+    preset.apply(preset.KEEP)
+    assert "mine" in (project / "params.yaml").read_text()
