@@ -19,7 +19,9 @@ from typing import Literal
 
 from miras.config import Section, parse_sections, read_yaml
 from miras.errors import DataError, MirasError
+from miras.launch import slurm_cluster
 from miras.launch.profiles import read_launch
+from miras.launch.slurm import SlurmLaunch
 from miras.machine import free_bytes, memory_bytes
 from miras.model.config import BackbonesConfig, Public
 from miras.paths import Paths
@@ -216,7 +218,16 @@ def training(launch: str | None) -> list[Finding]:
     except MirasError as error:
         return [Finding("launch", "error", str(error), "Correct it, or name another by --launch."), deepspeed(True)]
     found = f"{profile.place}, {profile.processes} processes, ZeRO stage {profile.zero_stage}"
-    return [Finding("launch", "ok", found), deepspeed(profile.zero_stage > 0)]
+    cluster = slurm(profile.partition) if isinstance(profile, SlurmLaunch) else []
+    return [Finding("launch", "ok", found), *cluster, deepspeed(profile.zero_stage > 0)]
+
+
+def slurm(partition: str | None) -> list[Finding]:
+    """Whether the cluster of the launch profile answers, and has the partition."""
+    check = "slurm cluster"
+    return [Finding(check, "error", *fault) for fault in slurm_cluster.faults(partition)] or [
+        Finding(check, "ok", "sbatch and squeue answer")
+    ]
 
 
 def deepspeed(is_used: bool) -> Finding:

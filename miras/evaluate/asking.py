@@ -16,11 +16,21 @@ from miras.dialogue.records import Dialogue, Frozen
 from miras.evaluate.benchmarks import QUERY_KINDS, TOLD_KINDS, BenchmarkSet, own_benchmarks
 from miras.evaluate.config import EvaluateConfig
 from miras.evaluate.models import Model, stored_pictures
-from miras.evaluate.predict import Journal, Pass, Responds, collect, count_questions, groups, predict, read_finished
+from miras.evaluate.predict import (
+    Journal,
+    Pass,
+    Responds,
+    collect,
+    count_questions,
+    groups,
+    predict,
+    read_finished,
+    reopened,
+)
 from miras.evaluate.public_sets import public_benchmark
 from miras.evaluate.records import BLIND, History, Prediction
 from miras.evaluate.templates import reworded
-from miras.launch.job import JobSpec, run_job
+from miras.launch.job import JobSpec, refuse_job_elsewhere, run_job
 from miras.launch.process import share_main
 from miras.launch.profiles import Launch, open_place
 from miras.model.devices import cpu_threads
@@ -107,11 +117,12 @@ def predict_all(
     """
     total = sum(count_questions(data.benchmarks[step.benchmark], step.history) for step in plan.passes)
     folder = work / "predictions"
-    finished = collect(folder, fingerprint=fingerprint)
     processes = launch.number_of_shares() if launch else 1
     threads = launch.threads if launch and launch.threads else 1
     with progress(total=total, name="evaluate", unit="answers") as bar:
         if launch is None or (launch.place == "local" and processes == 1):
+            refuse_job_elsewhere(work, here="local")
+            finished = collect(folder, fingerprint=fingerprint)
             with cpu_threads(threads):
                 for done in answer_share(plan, data, openers, Journal(folder / "0.jsonl", finished)):
                     bar.update(done)
@@ -120,11 +131,17 @@ def predict_all(
             request.write_text(plan.model_dump_json(), "utf-8")
 
             def watch() -> None:
-                bar.update(len(finished) + sum(map(_count_lines, folder.glob("[0-9]*.jsonl"))) - bar.n)
+                bar.update(sum(map(_count_lines, folder.glob("*.jsonl"))) - bar.n)
 
             reads = _places(plan)
             spec = JobSpec("evaluate", "miras.evaluate.asking", request, "shares", processes, threads, reads)
-            run_job(spec, open_place(launch), watch=watch)
+            # Not while processes of a job that is followed still write there.
+            run_job(
+                spec,
+                open_place(launch),
+                prepare=lambda: collect(folder, fingerprint=fingerprint),
+                watch=watch,
+            )
     order = {step: number for number, step in enumerate(plan.passes)}
     return sorted(
         collect(folder, fingerprint=fingerprint).values(),
@@ -170,7 +187,7 @@ def make_share(request: Path, share: int, processes: int) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(share % torch.cuda.device_count())
     folder = request.with_name("predictions")
-    journal = Journal(folder / f"{share}.jsonl", read_finished(folder))
+    journal = reopened(folder / f"{share}.jsonl", read_finished(folder))
     for _ in answer_share(plan, data, plan.openers(data), journal, share=share, processes=processes):
         pass
 

@@ -67,6 +67,17 @@ class Journal:
         self.predictions.update({prediction.key: prediction for prediction in predictions})
 
 
+def reopened(path: Path, finished: Mapping[PredictionKey, Prediction]) -> Journal:
+    """The journal of a process that may have been ended and started again: what it had answered counts.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    own = {p.key: p for p in _whole_lines(path)} if path.exists() else {}
+    write_records(path, own.values())  # without a line that was cut off: the next one would be added to it
+    return Journal(path, {**finished, **own})
+
+
 def collect(folder: Path, *, fingerprint: Mapping[str, str]) -> dict[PredictionKey, Prediction]:
     """What the journals of the folder hold, joined into one; nothing when they were made from other inputs.
 

@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
+from tqdm import tqdm
+
 from miras import errors
-from miras.errors import JobFailedError, StarterGoneError
+from miras.errors import JobFailedError, ServiceUnavailableError, StarterGoneError
 from miras.files import write_json
 
 ERROR = "error.json"
@@ -96,23 +98,30 @@ class Place(Protocol):
         """What a person can look at: log files, pages."""
 
 
-def run_job(spec: JobSpec, place: Place, *, watch: Callable[[], None] = lambda: None) -> None:
+def run_job(
+    spec: JobSpec, place: Place, *, prepare: Callable[[], None] = lambda: None, watch: Callable[[], None] = lambda: None
+) -> None:
     """Brings a job to its end: attaches to the one that runs already, else submits it.
 
-    When this process is told to stop, the job is cancelled; when it only loses who started it, the job goes on and the
-    next run attaches to it.
+    When this process is told to stop, the job is cancelled; when it only loses who started it, or sight of the place,
+    the job goes on and the next run attaches to it.
 
     Args:
         spec: what runs.
         place: where.
+        prepare: called before a job is submitted: no process of an earlier one writes in the folder any more.
         watch: called at every look, to show progress.
 
     Raises:
         MirasError: what a process left in `error.json` beside the request, as the class it was there.
-        JobFailedError: it failed otherwise, was cancelled or lost; says how, and where its output is.
+        JobFailedError: it failed otherwise, was cancelled or lost; says how, and where its output is. Or another
+            place's job may still run in this folder.
+        ServiceUnavailableError: the place does not answer.
     """
+    refuse_job_elsewhere(spec.folder, here=place.name)
     job = place.attach(spec)
     if job is None:
+        prepare()
         for left in spec.folder.glob(f"{ERROR}*"):
             left.unlink()
         job = place.submit(spec)
@@ -122,7 +131,7 @@ def run_job(spec: JobSpec, place: Place, *, watch: Callable[[], None] = lambda: 
     _record(spec, place, job)
     try:
         state = _follow(spec, place, job, watch)
-    except StarterGoneError:
+    except (StarterGoneError, ServiceUnavailableError):
         raise
     except BaseException:
         place.cancel(job)
@@ -131,6 +140,23 @@ def run_job(spec: JobSpec, place: Place, *, watch: Callable[[], None] = lambda: 
     _end(spec, job, f"{state.state} {state.reason}".strip())
     if state.state != "done":
         raise _failure(spec, place, job, state)
+
+
+def refuse_job_elsewhere(folder: Path, *, here: str) -> None:
+    """Looks whether a job of this folder was left running at another place than `here`: two must not write into it.
+
+    Raises:
+        JobFailedError: there was one, and nobody has seen its end.
+    """
+    try:
+        left = json.loads((folder / JOB).read_text("utf-8"))
+    except FileNotFoundError:
+        return
+    if left["place"] not in (here, "local"):  # processes of this machine end with their stage
+        raise JobFailedError(
+            f"{folder}: {left['stage']}: {left['place']} job {left['job']} of {left['since']} was left and may still "
+            f"run. Go on with a launch profile of {left['place']}; or end that job there and remove {folder / JOB}."
+        )
 
 
 def _follow(spec: JobSpec, place: Place, job: str, watch: Callable[[], None]) -> JobState:
@@ -182,10 +208,10 @@ def _now() -> str:
 
 def _say(line: str, place: Place) -> None:
     if place.name != "local":  # its processes show themselves
-        print(line, file=sys.stderr, flush=True)
+        tqdm.write(line, file=sys.stderr)  # above a bar that is being drawn
 
 
 def _echo(text: str) -> None:
     if text:
-        sys.stderr.write(text)
+        tqdm.write(text, file=sys.stderr, end="")
         sys.stderr.flush()

@@ -27,14 +27,20 @@ SAVE_ON_SIGNAL = "MIRAS_SAVE_ON_SIGNAL"
 STOPPED_EARLY = 75
 """Exit code of a process that saved and stopped because it was asked to: it wants to go on later (EX_TEMPFAIL)."""
 _WATCH_S = 0.5
+_AFTER_FIRST_S = 2.0
 _wanted = threading.Event()
 
 
 def rank_main(run: Callable[[Path], None]) -> None:
     """The `__main__` of a module for ranks: runs the request, then ends the process."""
     request = Path(sys.argv[1])
+    _find_rank(os.environ)
     _prepare()
-    sys.exit(exit_code_of(lambda: run(request), request, number=int(os.environ["RANK"])))
+    rank = int(os.environ["RANK"])
+    code = exit_code_of(lambda: run(request), request, number=rank)
+    if code == STOPPED_EARLY and rank:
+        time.sleep(_AFTER_FIRST_S)  # who starts the ranks may end all as soon as one has: the first has the last word
+    sys.exit(code)
 
 
 def share_main(run: Callable[[Path, int, int], None]) -> None:
@@ -64,7 +70,6 @@ def stop_is_wanted() -> bool:
 
 
 def _prepare() -> None:
-    _find_rank(os.environ)
     if starter := os.environ.get(STARTER):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage
         _end_with(int(starter))

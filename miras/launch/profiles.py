@@ -23,7 +23,11 @@ VARIABLE = "MIRAS_LAUNCH"
 DEFAULT = "local"
 
 PLACES: dict[str, tuple[str, str]] = {
+    "dask": ("miras.launch.dask:DaskLaunch", "miras.launch.dask:DaskPlace"),
     "local": ("miras.launch.local:LocalLaunch", "miras.launch.local:LocalPlace"),
+    "prefect-dask": ("miras.launch.dask:DaskLaunch", "tasks.dask_place:PrefectDaskPlace"),
+    "sagemaker": ("miras.launch.sagemaker:SageMakerLaunch", "miras.launch.sagemaker:SageMakerPlace"),
+    "slurm": ("miras.launch.slurm:SlurmLaunch", "miras.launch.slurm:SlurmPlace"),
 }
 """The value of `place` in a profile -> the class of such profiles, and the class of the place."""
 
@@ -57,9 +61,14 @@ class Launch(Section):
         return self.shares or torch.cuda.device_count() or min(len(os.sched_getaffinity(0)), MAX_SHARES)
 
     @property
-    def nodes(self) -> int:
-        """Machines that the training processes are spread over."""
-        return 1
+    def is_here(self) -> bool:
+        """Whether jobs run on this machine, whose devices can be asked."""
+        return self.place == "local"
+
+    @property
+    def process_memory_gb(self) -> float | None:
+        """Memory of one training process elsewhere, without GPU, in 2**30 bytes; None: not known."""
+        return None
 
     def for_process(self) -> Launch:
         """What every profile says, without what only the place has to know."""
@@ -100,9 +109,10 @@ def read_launch(name: str | None = None) -> Launch:
     if not isinstance(place, str) or place not in PLACES:
         raise ConfigError(f"{path}: place: found {place!r}, expected one of {', '.join(PLACES)}.")
     launch: Launch = parse_sections({"launch": values}, {"launch": _load(PLACES[place][0])}, source=str(path))["launch"]
-    if launch.processes % launch.nodes:
+    nodes = getattr(launch, "nodes", 1)  # a place of several machines has this key
+    if launch.processes % nodes:
         raise ConfigError(
-            f"{path}: processes {launch.processes} do not spread evenly over {launch.nodes} nodes. Change one of them."
+            f"{path}: processes {launch.processes} do not spread evenly over {nodes} nodes. Change one of them."
         )
     return launch
 

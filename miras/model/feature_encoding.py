@@ -24,7 +24,7 @@ from miras.dialogue import masks
 from miras.dialogue.records import Rle
 from miras.errors import DataError
 from miras.files import write_json
-from miras.launch.job import JobSpec, run_job
+from miras.launch.job import JobSpec, refuse_job_elsewhere, run_job
 from miras.launch.process import share_main
 from miras.launch.profiles import Launch, open_place
 from miras.model import vision
@@ -99,6 +99,7 @@ def encode(plan: Plan, *, work: Path, launch: Launch) -> None:
     threads = launch.threads or 1
     with progress(total=sum(len(job.rows) for job in plan.jobs), name="features", unit="row") as bar:
         if launch.place == "local" and processes == 1:
+            refuse_job_elsewhere(work, here="local")
             with cpu_threads(threads):
                 encode_share(plan, share=0, processes=1, done=bar.update)
             return

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from miras.errors import ConfigError
 from miras.machine import memory_bytes
 
 GB = 1e9
@@ -45,6 +46,14 @@ class Launch(Protocol):
         """0, 2 or 3: what DeepSpeed splits over the processes."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether the run happens on this machine."""
+
+    @property
+    def process_memory_gb(self) -> float | None:
+        """Memory of one process elsewhere, without GPU, in 2**30 bytes; None: not known."""
+
+    @property
     def gradient_checkpointing(self) -> bool:
         """Whether the language model's layers are computed again in the backward pass."""
 
@@ -71,7 +80,13 @@ class Device:
 
 
 def find_device(launch: Launch) -> Device:
-    """The GPU of the launch profile or of this machine; without one the CPU and its memory, shared by the processes."""
+    """The GPU of the launch profile or of this machine; without one the CPU and its memory, shared by the processes.
+
+    Raises:
+        ConfigError: the run happens elsewhere, and the profile does not say on what.
+    """
+    if not launch.is_here:
+        return _device_elsewhere(launch)
     if launch.gpu_memory_gb is None and not torch.cuda.is_available():
         flops, speed_from = cpu_flops(launch)
         memory = memory_bytes()[0] / launch.processes
@@ -82,6 +97,20 @@ def find_device(launch: Launch) -> Device:
     else:
         memory = float(torch.cuda.get_device_properties(0).total_memory)
     return Device(name, True, memory, *gpu_flops(name, launch))
+
+
+def _device_elsewhere(launch: Launch) -> Device:
+    """What the profile alone says: this machine is not the one that trains."""
+    flops = None if launch.tflops is None else launch.tflops * 1e12
+    speed_from = "tflops of the launch profile" if flops else "unknown: set tflops in the launch profile"
+    if launch.gpu_memory_gb is not None:
+        return Device("GPU of the launch profile", True, launch.gpu_memory_gb * GB, flops, speed_from)
+    if launch.process_memory_gb is None:
+        raise ConfigError(
+            "launch profile: gpu_memory_gb is null, and this machine cannot be asked what another one has. Set "
+            "gpu_memory_gb (and tflops, for hours); where training runs on CPUs, memory_gb."
+        )
+    return Device("CPU of the launch profile", False, launch.process_memory_gb * 2**30, flops, speed_from)
 
 
 def gpu_flops(name: str, launch: Launch) -> tuple[float | None, str]:

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from miras.dialogue.records import Dialogue, Region, Split
 from miras.errors import DataError
 from miras.files import finished_folder, read_records, write_json
-from miras.launch.job import JobSpec, run_job
+from miras.launch.job import JobSpec, refuse_job_elsewhere, run_job
 from miras.launch.profiles import Launch, open_place, read_launch
 from miras.metrics_log import METRICS
 from miras.model.allocator import keep_freed_memory
@@ -46,7 +46,9 @@ def run_stage2(*, paths: Paths, work: Path, network: NetworkConfig, stage2: Trai
 
 def _run(name: str, paths: Paths, work: Path, network: NetworkConfig, config: TrainConfig) -> None:
     launch = read_launch()
+    accumulation_rounds(config, launch.processes)  # a mistake is told now, and not after a queue
     if launch.place == "local" and launch.processes == 1 and not launch.zero_stage:
+        refuse_job_elsewhere(work, here="local")
         run_worker(name, paths=paths, work=work, network=network, config=config, launch=launch)
     else:
         request = {"stage": name, "paths": paths.model_dump(), "work": str(work.resolve())}

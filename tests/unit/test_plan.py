@@ -38,6 +38,8 @@ class Launch:
     gradient_checkpointing: bool = False
     gpu_memory_gb: float | None = None
     tflops: float | None = 0.1
+    is_here: bool = True
+    process_memory_gb: float | None = None
 
 
 @pytest.fixture

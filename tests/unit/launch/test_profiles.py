@@ -50,7 +50,7 @@ def test_an_unknown_profile_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("place: local", "place: moon"), r"place: found 'moon', expected one of local"),
+        (("place: local", "place: moon"), r"place: found 'moon', expected one of .*local"),
         (("place: local\n", ""), r"place: found None"),
         (("processes: 2", "proceses: 2"), r"did you mean processes\?"),
         (("processes: 2", "processes: 0"), r"launch\.processes: .*greater than or equal to 1"),
