@@ -51,11 +51,12 @@ test: $(STAMP) ## lint, types, import rules, unit, contract and flow tests
 	lint-imports
 	python -m pytest tests/contracts tests/unit tests/flows -m "not slow and not gpu"
 
-bench: $(STAMP) ## time training and the making of data against plain ways (QUICK=1: two minutes)
+bench: $(STAMP) ## time training, data, evaluation, talking and orchestration against plain ways (QUICK=1: some minutes)
 	python -m benchmarks.train $(if $(QUICK),--quick)
 	python -m benchmarks.generate $(if $(QUICK),--quick)
 	python -m benchmarks.evaluate $(if $(QUICK),--quick)
 	python -m benchmarks.talk $(if $(QUICK),--quick)
+	python -m benchmarks.orchestrate $(if $(QUICK),--quick)
 
 chat: $(STAMP) ## talk to the trained model in the browser (or MODEL=models:/NAME@ALIAS, MODEL=folder)
 	$(if $(MODEL),,test -d exported || miras export --out exported)

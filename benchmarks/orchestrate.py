@@ -1,0 +1,167 @@
+"""What orchestration costs: `python -m benchmarks.orchestrate [--quick]`.
+
+- the flow (Prefect, DVC, MLflow, locks) beside the bare functions of the same stages, each in a process of its own; the
+  last stage, `register`, is left out: without MLflow there is nothing to do;
+- `dvc status` and a `dvc repro` that has nothing to do, at the size of PRIST (2,800 pictures, 8,400 dialogues; quick: a
+  tenth);
+- `dvc push` and `dvc pull` of what that run made beside a plain copy of the same files, over a folder and over S3 (a
+  server on loopback);
+- Slurm, from submission to the first training step.
+
+Everything runs in copies of this repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.report import Row, compare, device_name, publish
+from benchmarks.workspace import ROOT, Workspace, free_port, plain_environment, service, slurm_cluster
+from miras.stages import STAGES
+
+MOST_S_PER_STAGE = 2.0
+MOST_S_STATUS = 5.0
+MOST_SHARE_OF_TINY = 0.05
+TINY_S = 1500.0  # of `make run` on two idle cores (README)
+PICTURES = 2800
+SETS = ("data", "models", "reports")
+S3_VARIABLES = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+_S3 = "http://127.0.0.1"
+
+
+def rows(root: Path, *, is_quick: bool) -> list[Row]:
+    """All measures."""
+    large = large_workspace(root / "large", pictures=PICTURES // 10 if is_quick else PICTURES)
+    return [*overhead_rows(root), *status_rows(large), *transfer_rows(large, root), *slurm_rows(root)]
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def at_most(measure: str, value: float, limit: float, unit: str, *, other: float | None = None) -> Row:
+    """A row whose own value is limited, whatever the other side takes."""
+    ratio = other / value if other else None
+    shown = None if ratio is None else float(f"{ratio:.4g}")
+    other = None if other is None else float(f"{other:.4g}")
+    return Row(measure, float(f"{value:.4g}"), other, shown, unit, f"<= {limit:g} {unit}", value <= limit)
+
+
+def overhead_rows(root: Path) -> list[Row]:
+    """The flow beside the bare stages: both from nothing, with the smoke preset."""
+    stages = [name for name in STAGES if name != "register"]
+    bare, flow = Workspace.make(root / "bare"), Workspace.make(root / "flow")
+    script = (sys.executable, "-m", "benchmarks.bare_stage")
+    plain = [seconds(partial(bare.must, *script, name)) for name in stages]
+    whole = seconds(lambda: flow.must(sys.executable, "-m", "flows.train_miras", "--until-stage", stages[-1]))
+    again = seconds(lambda: flow.must(sys.executable, "-m", "flows.train_miras", "--until-stage", stages[-1]))
+    extra = whole - sum(plain)
+    for name, value in zip(stages, plain, strict=True):
+        print(f"bare {name}: {value:.1f} s", flush=True)
+    return [
+        compare("smoke pipeline, the flow beside its bare stages", ours=whole, other=sum(plain), unit="s"),
+        at_most("what the flow adds, per stage", extra / len(stages), MOST_S_PER_STAGE, "s"),
+        at_most("what the flow adds, of a tiny run of 1,500 s", 100 * extra / TINY_S, 100 * MOST_SHARE_OF_TINY, "%"),
+        Row("the flow with nothing to do", float(f"{again:.4g}"), None, None, "s", "", None),
+    ]
+
+
+def large_workspace(folder: Path, *, pictures: int) -> Workspace:
+    """A workspace that has been run over a data set of PRIST's size."""
+    made = Workspace.make(folder)
+    params = folder / "params.yaml"
+    text = params.read_text("utf-8").replace("count: 48", f"count: {pictures}")
+    params.write_text(text, "utf-8")
+    print(f"running {pictures} pictures: {seconds(lambda: made.must('dvc', 'repro', 'report')):.0f} s", flush=True)
+    return made
+
+
+def status_rows(workspace: Workspace) -> list[Row]:
+    """DVC with nothing to do, the second time of each (the first one fills the system's cache of files)."""
+    found = []
+    for words in (("dvc", "status"), ("dvc", "repro", "report")):
+        workspace.must(*words)
+        value = seconds(partial(workspace.must, *words))
+        name = "dvc status" if words[1] == "status" else "dvc repro with nothing to do"
+        found.append(at_most(f"{name}, PRIST size", value, MOST_S_STATUS, "s"))
+    return found
+
+
+def transfer_rows(workspace: Workspace, root: Path) -> list[Row]:
+    """Megabytes a second of push and pull beside a plain copy of the same files."""
+    size = sum(file.stat().st_size for name in SETS for file in (workspace.folder / name).rglob("*") if file.is_file())
+    megabytes = size / 1e6
+    print(f"{megabytes:.0f} MB", flush=True)
+    copied = root / "copied"
+    copied.mkdir()
+
+    def copy() -> None:
+        for name in SETS:
+            shutil.copytree(workspace.folder / name, copied / name)
+        subprocess.run(["sync", "-f", str(copied)], check=True)
+
+    plain = megabytes / seconds(copy)
+    found = []
+    with service(root, "moto_server", "-H", "127.0.0.1", "-p", str(port := free_port()), health=f"{_S3}:{port}") as _:
+        s3 = {**S3_VARIABLES, "AWS_ENDPOINT_URL": f"{_S3}:{port}"}
+        workspace.must(sys.executable, "-c", "import boto3; boto3.client('s3').create_bucket(Bucket='miras')", **s3)
+        for name, url, variables in (("a folder", str(root / "store"), {}), ("S3 on loopback", "s3://miras/store", s3)):
+            workspace.must("dvc", "remote", "add", "-f", "-d", "bench", url)
+            pushed = megabytes / seconds(partial(workspace.must, "dvc", "push", **variables))
+            shutil.rmtree(workspace.folder / ".dvc" / "cache")
+            for place in SETS:
+                shutil.rmtree(workspace.folder / place)
+            pulled = megabytes / seconds(partial(workspace.must, "dvc", "pull", "--allow-missing", **variables))
+            found += [
+                compare(f"dvc push to {name}", ours=pushed, other=plain, unit="MB/s", more_is_better=True),
+                compare(f"dvc pull from {name}", ours=pulled, other=plain, unit="MB/s", more_is_better=True),
+            ]
+    return found
+
+
+def slurm_rows(root: Path) -> list[Row]:
+    """From sbatch to the first step of two processes under ZeRO-2, on a cluster of this machine with an empty queue."""
+    (root / "slurm").mkdir()
+    with tempfile.TemporaryDirectory(prefix="miras-slurm-") as folder, slurm_cluster(Path(folder)) as variables:
+        command = (sys.executable, "-m", "benchmarks.slurm_start")
+        environment = plain_environment({**variables, "MIRAS_LOG_EVERY_S": "0"})
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    steps = {"its script runs": "script_s", "the first training step": "first_step_s"}
+    return [
+        Row(f"Slurm, from sbatch until {name}", found[key], None, None, "s", "", None) for name, key in steps.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Times everything; prints and writes the rows."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.orchestrate", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the pictures; writes no results")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="miras-orchestrate-") as folder:
+        found = rows(Path(folder), is_quick=options.quick)
+        device = device_name(torch.device("cpu"))
+        publish("orchestrate", device, found, **({"folder": Path(folder)} if options.quick else {}))
+
+
+if __name__ == "__main__":
+    main()
