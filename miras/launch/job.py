@@ -99,7 +99,11 @@ class Place(Protocol):
 
 
 def run_job(
-    spec: JobSpec, place: Place, *, prepare: Callable[[], None] = lambda: None, watch: Callable[[], None] = lambda: None
+    spec: JobSpec,
+    place: Place,
+    *,
+    prepare: Callable[[], object] = lambda: None,
+    watch: Callable[[], None] = lambda: None,
 ) -> None:
     """Brings a job to its end: attaches to the one that runs already, else submits it.
 

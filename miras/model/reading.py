@@ -52,7 +52,7 @@ class Reading:
                 "Choose a LLaVA checkpoint without (`layer_types` in its config.json)."
             )
         self._language, self._dtype = language, dtype
-        self._window = getattr(language.config, "sliding_window", None)
+        self._window: int | None = getattr(language.config, "sliding_window", None)
         self._sees = pad(is_token, (0, GROWTH_TOKENS), value=True)
         self._has_padding = not bool(is_token.all())
         self._length = 0
@@ -136,16 +136,16 @@ class Reading:
 
     def _mask(self, start: int, count: int) -> Tensor | None:
         """Bool [B, 1, M, L], True where a new token sees another; None: each sees all before it."""
-        is_narrow = self._window is not None and self._length > self._window
-        if not self._has_padding and not is_narrow and (count == 1 or start == 0):
+        window = self._window if self._window is not None and self._length > self._window else None
+        if not self._has_padding and window is None and (count == 1 or start == 0):
             return None
         sees = self._sees[:, None, None, : self._length]
-        if count == 1 and not is_narrow:
+        if count == 1 and window is None:
             return sees
         places = torch.arange(self._length, device=sees.device)
         own = places[start:, None]
-        if is_narrow:
-            sees = sees & (places > own - self._window)
+        if window is not None:
+            sees = sees & (places > own - window)
         return (sees & (places <= own)) | (places == own)  # padding sees itself: nothing to see would be no number
 
     def _room(self, read: Tensor) -> Tensor:
