@@ -59,6 +59,7 @@ def prepare(root: Path) -> Bench:
     params = prepared.folder / "params.yaml"
     head, mark, tail = params.read_text("utf-8").partition("\nstage1:")
     tail = re.sub(r"steps: \d+", f"steps: {STEPS}", tail, count=1)
+    tail = re.sub(r"micro_batch_size: \d+", "micro_batch_size: 2", tail, count=1)
     tail = re.sub(r"checkpoint_every: \d+", f"checkpoint_every: {CHECKPOINT_EVERY}", tail, count=1)
     tail = re.sub(r"validate_every: \d+", f"validate_every: {STEPS}", tail, count=1)
     params.write_text(head + mark + tail, "utf-8")

@@ -426,6 +426,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 missing[name] = str(why)
                 print(f"{name}: not run: {why}", flush=True)
                 continue
+            except RuntimeError as error:
+                outcomes.append(Outcome(name, "", str(error), "NOT KNOWN: it did not end as it has to", False))
             print(f"{name} ({time.monotonic() - started:.0f} s): lost: {outcomes[-1].lost}", flush=True)
             shutil.rmtree(Path(folder) / name, ignore_errors=True)
     text = page(outcomes, missing)

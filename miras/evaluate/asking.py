@@ -15,7 +15,7 @@ import torch
 from miras.dialogue.records import Dialogue, Frozen
 from miras.evaluate.benchmarks import QUERY_KINDS, TOLD_KINDS, BenchmarkSet, own_benchmarks
 from miras.evaluate.config import EvaluateConfig
-from miras.evaluate.models import Model, stored_pictures
+from miras.evaluate.models import Model, ServedModel, stored_pictures
 from miras.evaluate.predict import (
     Journal,
     Pass,
@@ -34,6 +34,7 @@ from miras.launch.job import JobSpec, refuse_job_elsewhere, run_job
 from miras.launch.process import share_main
 from miras.launch.profiles import Launch, open_place
 from miras.model.devices import cpu_threads
+from miras.model.weights import Backbones
 from miras.paths import Paths
 from miras.progress import progress
 
@@ -154,7 +155,9 @@ def _places(plan: AskingPlan) -> tuple[Path, ...]:
     paths = plan.paths
     data = (paths.ingest, paths.check, paths.split, paths.features, paths.evaluate if plan.public else "")
     models = [place for model in plan.models.values() for place in model.folders]
-    return tuple(dict.fromkeys(Path(place) for place in (*data, *models) if place))
+    trained = (model for model in plan.models.values() if not isinstance(model, ServedModel))
+    weights = [place for model in trained for place in Backbones(Path(model.backbones)).places()]
+    return tuple(dict.fromkeys(Path(place) for place in (*data, *models, *weights) if place))
 
 
 def answer_share(

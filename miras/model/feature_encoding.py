@@ -105,7 +105,8 @@ def encode(plan: Plan, *, work: Path, launch: Launch) -> None:
             return
         request = work / "plan.json"
         write_json(request, plan.model_dump())
-        reads = (Path(plan.backbones), Path(plan.pictures), *{Path(job.folder) for job in plan.jobs})
+        stores = {Path(job.folder) for job in plan.jobs}
+        reads = (*Backbones(Path(plan.backbones)).places(), Path(plan.pictures), *stores)
         spec = JobSpec("features", __spec__.name, request, "shares", processes, threads, reads)
         run_job(spec, open_place(launch), watch=lambda: _show_finished(plan, bar))
 
@@ -118,6 +119,9 @@ def encode_share(plan: Plan, *, share: int, processes: int, done: Callable[[int]
     if torch.cuda.is_available():
         encoders.to(f"cuda:{share % torch.cuda.device_count()}")
     for job in plan.jobs[share::processes]:
+        if job.path.exists():  # this share was started again
+            done(len(job.rows))
+            continue
         batches = []
         for start in range(0, len(job.rows), plan.batch_size):
             rows = job.rows[start : start + plan.batch_size]

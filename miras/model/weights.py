@@ -238,6 +238,11 @@ class Backbones:
             raise DataError(f"{folder / MANIFEST}: no such file; run `dvc repro backbones`.") from None
         self.manifest = BackbonesManifest.model_validate(json.loads(text))
 
+    def places(self) -> tuple[Path, ...]:
+        """All that is read: the folder, and public weights that lie elsewhere."""
+        named = (self.manifest.llava, self.manifest.convnext, self.manifest.sam)
+        return (self.folder, *(Path(place) for place in named if Path(place).is_absolute()))
+
     @property
     def num_image_tokens(self) -> int:
         """Tokens a picture takes in a row."""

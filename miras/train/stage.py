@@ -51,7 +51,7 @@ def _run(name: str, paths: Paths, work: Path, network: NetworkConfig, config: Tr
         refuse_job_elsewhere(work, here="local")
         run_worker(name, paths=paths, work=work, network=network, config=config, launch=launch)
     else:
-        request = {"stage": name, "paths": paths.model_dump(), "work": str(work.resolve())}
+        request = {"stage": name, "paths": paths.model_dump()}
         sections = {
             "network": network.model_dump(),
             "config": config.model_dump(),
@@ -67,7 +67,7 @@ def _run(name: str, paths: Paths, work: Path, network: NetworkConfig, config: Tr
 
 
 def _job(name: str, paths: Paths, work: Path, launch: Launch) -> JobSpec:
-    reads = [paths.check, paths.split, paths.backbones, paths.features, *([paths.stage1] if name == "stage2" else [])]
+    reads = [paths.check, paths.split, paths.features, *([paths.stage1] if name == "stage2" else [])]
     return JobSpec(
         name=name,
         module="miras.train.worker",
@@ -75,7 +75,7 @@ def _job(name: str, paths: Paths, work: Path, launch: Launch) -> JobSpec:
         kind="ranks",
         processes=launch.processes,
         threads=launch.threads,
-        reads=tuple(map(Path, reads)),
+        reads=(*map(Path, reads), *Backbones(Path(paths.backbones)).places()),
     )
 
 

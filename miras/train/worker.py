@@ -19,7 +19,7 @@ def run(request: Path) -> None:
     run_worker(
         asked["stage"],
         paths=Paths.model_validate(asked["paths"]),
-        work=Path(asked["work"]),
+        work=request.parent,
         network=NetworkConfig.model_validate(asked["network"]),
         config=TrainConfig.model_validate(asked["config"]),
         launch=Launch.model_validate(asked["launch"]),
