@@ -1,19 +1,18 @@
-"""Workspaces for flow tests: a toy DVC project, and a copy of this repository."""
+"""A toy DVC project for flow tests, and an environment without the state of another run."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.workspace import STATE
 from tasks import environment
 
 ROOT = Path(__file__).parents[2]
-STATE = ("DVC_", "MIRAS_", "MLFLOW_", "PREFECT_")  # of a run that these tests may be part of
 
 TOY_STAGE = """\
 import sys
@@ -68,18 +67,3 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dvc.yaml").write_text(TOY_DVC)
     (tmp_path / "mode.txt").write_text("fine")
     return tmp_path
-
-
-def copy_repository(target: Path) -> None:
-    """The repository as a clone has it, with what is not committed yet, and without any result."""
-    listed = subprocess.check_output(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
-    )
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-    shutil.copyfile(ROOT / "presets" / "smoke.yaml", target / "params.yaml")
-    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-qm", "start")):
-        subprocess.run(["git", *words], cwd=target, check=True)

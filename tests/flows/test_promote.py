@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking.client import MlflowClient
 
+from benchmarks.workspace import ROOT, STATE
 from tasks.lineage import TAG
 from tasks.moves import Ledger
-from tests.flows.conftest import ROOT, STATE
 from tests.unit.tasks.lineages import ABSENT, CIOU, PRECISION, lineage
 
 SCORES = {CIOU: 40.0, PRECISION: 30.0, ABSENT: 80.0}

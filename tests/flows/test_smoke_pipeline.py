@@ -14,8 +14,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking.client import MlflowClient
 
+from benchmarks.workspace import STATE, copy_repository
 from miras.stages import STAGES
-from tests.flows.conftest import STATE, copy_repository
 
 ASK = """\
 import base64, json, sys

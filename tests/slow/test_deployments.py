@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flows.conftest import ROOT, STATE
+from benchmarks.workspace import ROOT, STATE
 
 pytestmark = pytest.mark.slow
 

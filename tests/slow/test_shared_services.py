@@ -28,9 +28,9 @@ from typing import Any
 import pytest
 from mlflow.tracking.client import MlflowClient
 
+from benchmarks.workspace import STATE, copy_repository
 from miras.errors import ServiceUnavailableError
 from tasks import shared
-from tests.flows.conftest import STATE, copy_repository
 
 pytestmark = [
     pytest.mark.slow,
