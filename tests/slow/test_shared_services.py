@@ -1,6 +1,7 @@
 """The shared servers for real, on loopback: PostgreSQL, `mlflow server`, `prefect server` and moto's S3.
 
-About five minutes of an idle machine. Needs PostgreSQL's programs (Debian: postgresql) and Flask-WTF; says so where they are missing.
+About five minutes of an idle machine. Needs PostgreSQL's programs (Debian: postgresql) and Flask-WTF; says so where
+they are missing.
 """
 
 from __future__ import annotations
