@@ -35,9 +35,9 @@ from miras.config import parse_sections, read_yaml
 from miras.dialogue import masks
 from miras.dialogue.records import Dialogue, Picture, Region
 from miras.files import read_records, write_json, write_records
+from miras.generate.annotated import part_names, write_about
 from miras.generate.config import GenerateConfig
 from miras.generate.phrases import identify
-from miras.generate.stage import part_names, write_about
 from miras.paths import Paths
 from miras.quality.config import CheckConfig
 from miras.sources import scenes

@@ -282,7 +282,7 @@ def ask(found: Mapping[str, Any], sets: Sequence[str], output: Path) -> None:
 
 def held_out_questions(paths: Paths, regions: Mapping[str, Region], config: Any) -> dict[str, list[Dialogue]]:
     """One-turn dialogues about the pictures of the splits that are not trained on, in wordings held out of training."""
-    from miras.generate.stage import part_names, write_about
+    from miras.generate.annotated import part_names, write_about
 
     ids = {d.image_id for split in HELD_OUT for d in read_records(paths.split_dialogues(split), Dialogue)}
     of_picture: dict[str, list[Region]] = defaultdict(list)

@@ -22,9 +22,9 @@ from benchmarks.plain_lisa import train_whole_vocabulary
 from miras.config import Section, parse_sections, read_yaml
 from miras.dialogue.records import Dialogue, Region
 from miras.files import write_json
+from miras.generate.annotated import write_about
 from miras.generate.config import GenerateConfig
 from miras.generate.phrases import identify
-from miras.generate.stage import write_about
 from miras.model.blueprint import convnext_config, llava_config
 from miras.model.config import BackbonesConfig, NetworkConfig
 from miras.model.feature_encoding import ENCODE, Table

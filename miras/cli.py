@@ -325,9 +325,7 @@ def promote(
     version: Annotated[int | None, typer.Option(help="Version to promote. Without it: the newest candidate.")] = None,
     model: Annotated[str | None, typer.Option(help="Name in the registry. Without it: params.yaml's.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    force: Annotated[
-        str, typer.Option(metavar="REASON", help="Promote although a gate is not passed; recorded.")
-    ] = "",
+    force: Annotated[str, typer.Option(metavar="REASON", help="Promote although a gate is not passed; recorded.")] = "",
 ) -> None:
     """Make a version the champion, where every gate of params.yaml (promote) says that it is not worse."""
     words = ["--yes"] if yes else []

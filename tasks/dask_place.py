@@ -14,7 +14,6 @@ from contextvars import ContextVar
 from dataclasses import asdict
 from typing import Any
 
-import distributed
 from prefect import flow, get_client, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -23,7 +22,8 @@ from prefect.states import Completed, Failed
 from prefect_dask import DaskTaskRunner
 
 from miras.errors import ConfigError, MirasError, ServiceUnavailableError
-from miras.launch.dask import DaskPlace, Share, how_failed, run_share
+from miras.launch.dask import DaskPlace
+from miras.launch.dask_share import Share, how_failed, run_share
 from tasks.pipeline_run import PipelineRun
 from tasks.prefect_api import api_for_run
 
@@ -43,8 +43,8 @@ class PrefectDaskPlace(DaskPlace):
         handed: queue.SimpleQueue[list[Any] | BaseException] = queue.SimpleQueue()
 
         def take(futures: list[Any]) -> None:
-            # Futures of our own client: those of the runner's are gone with its flow run.
-            handed.put([distributed.Future(future.key, client=self._client) for future in futures])
+            handed.put(futures)
+            self._is_seen.wait()  # with the flow run its client ends, and with that they do
 
         def work() -> None:
             try:
@@ -52,6 +52,7 @@ class PrefectDaskPlace(DaskPlace):
             except BaseException as error:  # before the futures were handed out it is the stage's; later they tell it
                 handed.put(error)
 
+        self._is_seen = threading.Event()
         self._thread = threading.Thread(target=work, name="shares", daemon=True)
         self._thread.start()
         try:
@@ -73,9 +74,9 @@ class PrefectDaskPlace(DaskPlace):
 
     def _close(self) -> None:
         if self._client is not None and self._client.status == "running":
-            left = [future for future in self._futures if future.status == "pending"]
-            self._client.cancel(left, force=True)
+            self._client.cancel(self._left(), force=True)
         if (thread := getattr(self, "_thread", None)) is not None:
+            self._is_seen.set()
             thread.join(_END_S)  # the flow run gets its last state
         super()._close()
 
@@ -91,7 +92,7 @@ def share_task(name: str, values: dict[str, Any]) -> State[Any]:
 @flow(name="shares", persist_result=False)
 def shares_flow(stage: str, shares: list[dict[str, Any]]) -> None:
     """All shares of a job; ends with the last one, failed if one is."""
-    futures = [
+    futures: list[Any] = [  # PrefectDaskFuture, by the task runner
         share_task.submit(name=f"{stage} share {share['number']} of {share['shares']}", values=share)
         for share in shares
     ]
@@ -101,15 +102,22 @@ def shares_flow(stage: str, shares: list[dict[str, Any]]) -> None:
 
 
 def _hand_out(futures: list[Any]) -> None:
-    """Apart from the flow: with that all it names, and all its arguments, travel to the workers."""
+    """Returns when the place needs them no more.
+
+    Apart from the flow: with that all it names, and all its arguments, travel to the workers.
+    """
     _taker.get()(futures)
 
 
-def _in_prefect(runner: DaskTaskRunner, stage: str, shares: list[Share], take: Callable[[list[Any]], None]) -> None:
+def _in_prefect(runner: Any, stage: str, shares: list[Share], take: Callable[[list[Any]], None]) -> None:
     """Runs the flow of the shares; `take` gets their Dask futures as soon as all are submitted."""
     _taker.set(take)
     run = shares_flow.with_options(flow_run_name=f"{stage}: {len(shares)} shares", task_runner=runner)
-    with api_for_run(), get_client(sync_client=True) as client, tags(PipelineRun.of_stage().name):
+    with (
+        api_for_run(),
+        get_client(sync_client=True) as client,
+        tags(PipelineRun.of_stage().name),
         # Workers take these over: they speak to the same server, and stages alone speak on the terminal.
-        with temporary_settings({PREFECT_API_URL: str(client.api_url), PREFECT_LOGGING_LEVEL: "CRITICAL"}):
-            run(stage, [asdict(share) for share in shares])
+        temporary_settings({PREFECT_API_URL: str(client.api_url), PREFECT_LOGGING_LEVEL: "CRITICAL"}),
+    ):
+        run(stage, [asdict(share) for share in shares])

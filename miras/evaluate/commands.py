@@ -129,9 +129,7 @@ def score_file(
     return rows
 
 
-def evaluate_model(
-    model: str, names: Sequence[str], into: Path, settings: Settings, launch: Launch
-) -> dict[str, Path]:
+def evaluate_model(model: str, names: Sequence[str], into: Path, settings: Settings, launch: Launch) -> dict[str, Path]:
     """Asks a model the questions of benchmarks and scores it; returns the folder of each.
 
     Interrupted, it goes on where it was: what is unfinished lies in `.<into>.work` beside.

@@ -24,6 +24,8 @@ from miras.files import write_json
 ERROR = "error.json"
 JOB = "job.json"
 HISTORY = "jobs.jsonl"
+ENDS_WITH_STAGE = ("local", "dask", "prefect-dask")
+"""Places whose jobs end with the stage that started them."""
 
 Kind = Literal["ranks", "shares"]
 
@@ -156,7 +158,7 @@ def refuse_job_elsewhere(folder: Path, *, here: str) -> None:
         left = json.loads((folder / JOB).read_text("utf-8"))
     except FileNotFoundError:
         return
-    if left["place"] not in (here, "local"):  # processes of this machine end with their stage
+    if left["place"] not in (here, *ENDS_WITH_STAGE):
         raise JobFailedError(
             f"{folder}: {left['stage']}: {left['place']} job {left['job']} of {left['since']} was left and may still "
             f"run. Go on with a launch profile of {left['place']}; or end that job there and remove {folder / JOB}."

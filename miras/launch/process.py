@@ -9,6 +9,7 @@ end, and MIRAS_SAVE_ON_SIGNAL, which makes SIGUSR1 and SIGTERM a wish to save an
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ SAVE_ON_SIGNAL = "MIRAS_SAVE_ON_SIGNAL"
 STOPPED_EARLY = 75
 """Exit code of a process that saved and stopped because it was asked to: it wants to go on later (EX_TEMPFAIL)."""
 _WATCH_S = 0.5
+_PR_SET_PDEATHSIG = 1
 _AFTER_FIRST_S = 2.0
 _wanted = threading.Event()
 
@@ -94,6 +96,8 @@ def _find_rank(environment: Mapping[str, str]) -> None:
 
 def _end_with(starter: int) -> None:
     """Ends this process when the one that started it is gone: it would go on writing into a workspace in use."""
+    if sys.platform == "linux":  # at once, by the kernel
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         while os.getppid() == starter:

@@ -80,7 +80,7 @@ def test_two_processes_and_a_killed_run_answer_as_one_does(
     work = tmp_path / "work-shared"
     run = subprocess.Popen(command(shared, work))
     try:
-        while len(list((work / "predictions").glob("[01].jsonl"))) < 2:
+        while sum(bool(path.stat().st_size) for path in (work / "predictions").glob("[01].jsonl")) < 2:
             assert run.poll() is None
             time.sleep(0.01)
         workers = psutil.Process(run.pid).children()

@@ -9,9 +9,9 @@ import pytest
 
 from miras.dialogue import masks
 from miras.dialogue.records import Region
+from miras.generate.annotated import Generated, write_about
 from miras.generate.config import GenerateConfig
 from miras.generate.phrases import identify
-from miras.generate.stage import Generated, write_about
 from miras.sources.scenes import CATEGORIES, read
 
 CONFIG = GenerateConfig(

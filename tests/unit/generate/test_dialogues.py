@@ -11,11 +11,11 @@ from miras.dialogue import masks
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Region
 from miras.dialogue.rendering import MARKERS
 from miras.generate import wording
+from miras.generate.annotated import Generated
 from miras.generate.dialogues import prist_dialogues
 from miras.generate.knowledge import PART_USES, USES
 from miras.generate.language import plural
 from miras.generate.speech import MAX_QUESTION_WORDS, MIN_QUESTION_WORDS
-from miras.generate.stage import Generated
 from miras.generate.view import view_of
 from miras.sources.scenes import COLOURS, PARTS
 from tests.unit.generate.conftest import CONFIG, with_phrases

@@ -9,6 +9,7 @@ from miras.dialogue.records import Dialogue, Picture, Region
 from miras.errors import DataError
 from miras.files import read_records, write_records
 from miras.generate import stage
+from miras.generate.annotated import part_names, write_about
 from miras.generate.config import GenerateConfig
 from miras.generate.elements import PictureElements
 from miras.generate.tree import ReasoningTree
@@ -88,7 +89,7 @@ def test_mrseg_dialogues_and_hard_pairs_come_with_their_keys_alone(paths: Paths,
 def test_mrseg_dialogues_leave_the_others_as_they_are(scene_regions_with_phrases) -> None:
     image_id, regions = next(iter(scene_regions_with_phrases.items()))
     more = CONFIG.model_copy(update={"mrseg_per_picture": 3, "hard_pairs_per_picture": 1})
-    without, with_them = (stage.write_about(image_id, regions, CATEGORIES, config) for config in (CONFIG, more))
+    without, with_them = (write_about(image_id, regions, CATEGORIES, config) for config in (CONFIG, more))
     assert with_them.dialogues[: len(without.dialogues)] == without.dialogues
     added = with_them.dialogues[len(without.dialogues) :]
     assert {d.kind for d in added if "-attribute-" not in d.dialogue_id} == {"mrseg"}
@@ -100,7 +101,7 @@ def test_held_out_wording_changes_the_questions(scene_regions_with_phrases) -> N
     for wording in ("train", "held_out"):
         config = CONFIG.model_copy(update={"mrseg_per_picture": 3, "wording": wording})
         written = [
-            stage.write_about(key, group, CATEGORIES, config) for key, group in scene_regions_with_phrases.items()
+            write_about(key, group, CATEGORIES, config) for key, group in scene_regions_with_phrases.items()
         ]
         questions.append(
             {turn.question for each in written for d in each.dialogues if d.kind == "mrseg" for turn in d.turns}
@@ -116,7 +117,7 @@ def test_part_names_are_those_of_the_whole_data_set(box) -> None:
         box("b.1", "front_rim", (40, 0, 50, 5), parent="b"),
         box("c", "clock", (70, 70, 90, 90)),
     ]
-    assert stage.part_names(regions) == {"mug": frozenset({"handle", "front rim"})}
+    assert part_names(regions) == {"mug": frozenset({"handle", "front rim"})}
 
 
 def test_pictures_without_usable_regions_stop_the_stage_with_a_reason(paths: Paths) -> None:

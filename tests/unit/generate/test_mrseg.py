@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Region, Turn
+from miras.generate.annotated import part_names
 from miras.generate.config import Wording
 from miras.generate.mrseg import MAX_TURNS, MIN_TURNS, mrseg_dialogues
 from miras.generate.relations import SPATIAL_RELATIONS, SpatialRelation, clearly
-from miras.generate.stage import part_names
 from miras.generate.view import View, view_of
 from miras.generate.wording_mrseg import WORDS, Words
 from miras.sources.scenes import CATEGORIES, COLOURS

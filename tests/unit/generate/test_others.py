@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from miras.dialogue.records import Region
+from miras.generate.annotated import write_about
 from miras.generate.facts import Facts, absent_in_colour
 from miras.generate.phrases import identify
 from miras.generate.speech import group, inventory
-from miras.generate.stage import write_about
 from miras.generate.view import view_of
 from tests.unit.generate.conftest import CONFIG, Maker, with_phrases
 

@@ -6,12 +6,12 @@ import re
 import pytest
 
 from miras.dialogue.records import Region, Turn
+from miras.generate.annotated import write_about
 from miras.generate.config import Wording
 from miras.generate.mrseg import mrseg_dialogues
 from miras.generate.phrases import descriptions, identify
 from miras.generate.relations import clearly
 from miras.generate.speech import relation_words
-from miras.generate.stage import write_about
 from miras.generate.view import View, view_of
 from miras.generate.wording_mrseg import WORDS
 from tests.unit.generate.conftest import CONFIG, SIDE_PX, Maker, with_phrases

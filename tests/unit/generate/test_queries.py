@@ -5,7 +5,7 @@ from collections import Counter
 
 from miras.dialogue.records import TARGET_SLOT, Dialogue, Region
 from miras.generate import wording_queries
-from miras.generate.stage import Generated
+from miras.generate.annotated import Generated
 from tests.unit.generate.conftest import CONFIG
 
 Pictures = dict[str, list[Region]]

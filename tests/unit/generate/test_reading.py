@@ -11,6 +11,7 @@ import pytest
 
 from miras.dialogue import masks
 from miras.dialogue.records import Region
+from miras.generate.annotated import write_about
 from miras.generate.clues import Clue, narrow
 from miras.generate.facts import absent_classes
 from miras.generate.mrseg import mrseg_dialogues
@@ -18,7 +19,6 @@ from miras.generate.names import is_alive
 from miras.generate.phrases import descriptions, identify, tells_relation
 from miras.generate.pieces import num_pieces
 from miras.generate.relations import clearly
-from miras.generate.stage import write_about
 from miras.generate.view import view_of
 from tests.unit.generate.conftest import CONFIG, Maker, with_phrases
 

@@ -155,7 +155,7 @@ def test_the_stage_has_the_model_write_prist_dialogues_and_pays_once(
     use = ModelUse.model_validate_json((Path(paths.generate) / "model.json").read_bytes())
     assert (use.model, use.cached, use.calls, use.spent_tokens) == ("scripted", 17, 0, 17 * ONE)
     assert use.prompts_sha256 == prompts_sha256()
-    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [stage.STORE], "not in the way of settings"
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["a", "b", stage.STORE]
 
 
 def test_a_spent_budget_keeps_what_was_refused_and_the_message_says_where(
