@@ -153,11 +153,11 @@ def predict_all(
 def _places(plan: AskingPlan) -> tuple[Path, ...]:
     """What a process reads: the data set and the models."""
     paths = plan.paths
-    data = (paths.ingest, paths.check, paths.split, paths.features, paths.evaluate if plan.public else "")
+    data = [paths.ingest, paths.check, paths.split, paths.features, *([paths.evaluate] if plan.public else [])]
     models = [place for model in plan.models.values() for place in model.folders]
     trained = (model for model in plan.models.values() if not isinstance(model, ServedModel))
     weights = [place for model in trained for place in Backbones(Path(model.backbones)).places()]
-    return tuple(dict.fromkeys(Path(place) for place in (*data, *models, *weights) if place))
+    return tuple(dict.fromkeys([*map(Path, [*data, *models]), *weights]))
 
 
 def answer_share(

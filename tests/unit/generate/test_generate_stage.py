@@ -100,9 +100,7 @@ def test_held_out_wording_changes_the_questions(scene_regions_with_phrases) -> N
     questions = []
     for wording in ("train", "held_out"):
         config = CONFIG.model_copy(update={"mrseg_per_picture": 3, "wording": wording})
-        written = [
-            write_about(key, group, CATEGORIES, config) for key, group in scene_regions_with_phrases.items()
-        ]
+        written = [write_about(key, group, CATEGORIES, config) for key, group in scene_regions_with_phrases.items()]
         questions.append(
             {turn.question for each in written for d in each.dialogues if d.kind == "mrseg" for turn in d.turns}
         )
