@@ -393,7 +393,7 @@ FAULTS: dict[str, Callable[[Bench], Outcome]] = {
 
 def _shortened(text: str, word: str) -> str:
     found = [line.split("\r")[-1].strip() for line in text.splitlines() if word in line]
-    shown = found[-1] if found else last_line(text)
+    shown = re.sub(r"^.*step/s[^\]]*\]", "", found[-1] if found else last_line(text))  # without a bar before it
     shown = re.sub(r"(/[\w.\-]+)+/(?=work/|infra/|data/|models/)", "", shown)
     return shown if len(shown) <= 160 else shown[:157] + "…"
 
@@ -402,8 +402,9 @@ def note(outcome: Outcome) -> None:
     """Puts the row into the table, in the place of the one that tells of the same fault."""
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")][1:] if PAGE.exists() else []
     known = {row.split(" | ")[0]: row for row in rows}
-    cells = (f"| {outcome.fault}", outcome.injected, outcome.seen, outcome.lost, f"{date.today()}, {commit()} |")
-    known[cells[0]] = " | ".join(" ".join(cell.replace("|", "/").split()) if cell[0] != "|" else cell for cell in cells)
+    cells = (outcome.fault, outcome.injected, outcome.seen, outcome.lost, f"{date.today()}, {commit()}")
+    row = "| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in cells) + " |"
+    known[row.split(" | ")[0]] = row
     PAGE.write_text(HEAD + "\n".join(known.values()) + "\n", "utf-8")
 
 
@@ -432,7 +433,7 @@ def _injected(name: str, bench: Bench) -> Outcome:
     except NotRunError as why:
         return Outcome(shown, f"not run: {why}", "-", "not known", False)
     except RuntimeError as error:
-        return Outcome(shown, "-", str(error)[:300], "not known: it did not end as it has to", False)
+        return Outcome(shown, "-", str(error)[-300:], "not known: it did not end as it has to", False)
 
 
 if __name__ == "__main__":
