@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from tests.unit.model.tiny_network import network_config
 from tests.unit.train.workspace import build_workspace
 
 from .conftest import Cluster
+from .slurm_trial import meanwhile, until
 
 pytestmark = pytest.mark.slow
 
@@ -112,31 +113,6 @@ def starts(number: int) -> list[tuple[int, int]]:
 
 def done() -> list[str]:
     return sorted(file.name for file in Path("work").glob("done*"))
-
-
-def until(is_true: Callable[[], object], *, limit_s: float = LIMIT_S) -> None:
-    ends = time.monotonic() + limit_s
-    while not is_true():
-        assert time.monotonic() < ends, "it does not happen"
-        time.sleep(0.05)
-
-
-@contextmanager
-def meanwhile(act: Callable[[], None]) -> Iterator[None]:
-    """Does something in a thread while the block runs; its failure is the test's."""
-    failed: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            act()
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=guarded)
-    thread.start()
-    yield
-    thread.join()
-    assert not failed, failed[0]
 
 
 def run(spec: JobSpec) -> None:
