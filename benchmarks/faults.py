@@ -36,11 +36,11 @@ run again where needed, and what came out was compared byte by byte with an undi
 """
 
 
-def note(outcome: Outcome) -> None:
+def note(outcome: Outcome, *, stamp: str) -> None:
     """Puts the row into the table, in the place of the one that tells of the same fault."""
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")][1:] if PAGE.exists() else []
     known = {row.split(" | ")[0]: row for row in rows}
-    cells = (outcome.fault, outcome.injected, outcome.seen, outcome.lost, f"{date.today()}, {commit()}")
+    cells = (outcome.fault, outcome.injected, outcome.seen, outcome.lost, stamp)
     row = "| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in cells) + " |"
     known[row.split(" | ")[0]] = row
     PAGE.write_text(HEAD + "\n".join(known.values()) + "\n", "utf-8")
@@ -52,12 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", choices=list(FAULTS), help="some of the faults")
     options = parser.parse_args(arguments)
     is_fine = True
+    stamp = f"{date.today()}, {commit()}"  # before the page is written: that would make the tree look changed
     with tempfile.TemporaryDirectory(prefix="miras-faults-") as folder:
         bench = prepare(Path(folder))
         for name in options.only or FAULTS:
             started = time.monotonic()
             outcome = _injected(name, bench)
-            note(outcome)
+            note(outcome, stamp=stamp)
             print(f"{name} ({time.monotonic() - started:.0f} s): lost: {outcome.lost}", flush=True)
             is_fine = is_fine and outcome.is_as_promised
             shutil.rmtree(Path(folder) / name, ignore_errors=True)

@@ -46,7 +46,8 @@ class JobSpec:
     threads: int
     """CPU threads of each; 0: the cores are divided evenly."""
     reads: tuple[Path, ...] = ()
-    """Files and folders, relative to the workspace, that a place without the workspace's file system has to bring."""
+    """Files and folders that a place without the workspace's file system has to bring: relative to the workspace, or
+    absolute (public weights that lie elsewhere)."""
 
     @property
     def folder(self) -> Path:

@@ -60,7 +60,7 @@ def exit_code_of(run: Callable[[], None], request: Path, *, number: int) -> int:
         print(stopped, file=sys.stderr, flush=True)
         return STOPPED_EARLY
     except MirasError as error:
-        # A name of its own: several may fail at once, and the first in order speaks for all.
+        # A name of its own: several may fail at once, and all that they say is told.
         write_json(request.with_name(f"{ERROR}.{number:05d}"), {"kind": type(error).__name__, "message": str(error)})
         return 1
     return 0
