@@ -11,7 +11,7 @@ from prefect.states import State
 
 from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import MirasError
-from tasks import environment
+from tasks import environment, sending
 from tasks.artifacts import StageResult, publish_stages
 from tasks.choices import use_launch
 from tasks.graph import Node
@@ -19,6 +19,7 @@ from tasks.people import EXIT_CODE, wait_for_people
 from tasks.pipeline_run import PipelineRun
 from tasks.prefect_api import api_for_run, quiet_console
 from tasks.prefect_log import outlive_the_reader, show_messages_alone
+from tasks.spool import SPOOL, Spool
 from tasks.stage import WAITING, StageFailedError, run_stage, say
 from tasks.sync import send_or_say
 
@@ -70,6 +71,7 @@ def run_stages(nodes: Sequence[Node], pipeline: PipelineRun, *, again: bool = Fa
             state.result()  # a failed stage ends the flow here
             done[node.name] = state
     finally:
+        sending.finish(Spool(SPOOL / pipeline.key))
         send_or_say()
         publish_stages(results, pipeline)
     return set(done)

@@ -1,10 +1,10 @@
-"""Sends a stage's records to MLflow while the stage runs: a process of its own beside the stage's.
+"""Sends the records of a pipeline run to MLflow while its stages run: one process of its own beside them.
 
-    python -m tasks.live PIPELINE_FOLDER RUN_FOLDER METRICS_FILE
+    python -m tasks.live PIPELINE_FOLDER
 
-A process, not a thread: importing MLflow beside the stage's own imports costs it time, and two threads that
-import packages with circular imports can break each other (seen). The stage writes its final status to our
-standard input; when it is killed, the input just ends.
+A process, not a thread: importing MLflow takes seconds of a stage's own imports, and two threads that import packages
+with circular imports can break each other (seen). One for all stages, so that MLflow is imported once. It ends with
+the pipeline run: when the run was asked to end, or its owner is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 import os
-import select
 import sys
 import time
 from collections.abc import Sequence
@@ -22,11 +21,12 @@ from typing import Any
 
 from miras.errors import ServiceUnavailableError
 from tasks.shipping import ship
-from tasks.spool import Spool, pipelines, remove_finished
+from tasks.spool import Spool, close, close_dead_runs, pipelines, remove_finished
 
 log = logging.getLogger(__name__)
 
-_INTERVAL_S = 5.0
+_LOOK_S = 0.2  # between two looks for a stage that has ended
+_INTERVAL_S = 5.0  # between two sendings of a running stage's records
 _RETRY_INTERVAL_S = 60.0  # to a server that is away
 _SYSTEM_INTERVAL_S = 10.0
 
@@ -70,53 +70,70 @@ class MetricsTail:
             self._spool.metrics(numbers, step=step)
 
 
-class Shipper:
-    """Copies what a stage measures into its run, and sends the run, until the stage has ended."""
+class Sender:
+    """Copies what the stages measure into their runs, and sends the runs, until the pipeline run has ended."""
 
-    def __init__(self, *, pipeline: Spool, run: Spool, metrics_file: Path) -> None:
+    def __init__(self, pipeline: Spool) -> None:
         self._pipeline = pipeline
-        self._run = run
-        self._tail = MetricsTail(metrics_file, run)
+        self._tails: dict[Path, MetricsTail] = {}
+        self._closed: set[Path] = set()
+        self._is_away = False
+        self._next_copy_s = 0.0
         self._next_ship_s = 0.0
         self._next_sample_s = time.monotonic() + _SYSTEM_INTERVAL_S
 
     def until_end(self) -> None:
-        """Works until the standard input says how the stage ended."""
-        while not select.select([sys.stdin], [], [], _INTERVAL_S if self._next_ship_s else 0)[0]:
-            self._tail.copy()
-            self._sample_system()
-            if time.monotonic() >= self._next_ship_s:
-                self._ship([self._pipeline])
-        status = sys.stdin.readline().strip() or "KILLED"
-        self._tail.copy()
-        self._run.status(status)
-        self._pipeline.status(status)
-        self._ship(pipelines())  # also what earlier runs left
+        """Works until the pipeline run is over; then sends also what earlier ones left."""
+        # `dvc exp run --temp` removes the folder with everything in it
+        while self._pipeline.folder.exists() and not self._pipeline.wanted_status():
+            self.look()
+            time.sleep(_LOOK_S)
+        if self._pipeline.folder.exists():
+            self.look()
+        close_dead_runs()
+        self._ship(pipelines())
         remove_finished()
 
+    def look(self) -> None:
+        """Closes the runs that have ended and sends them at once; sends the others from time to time."""
+        running = [run for run in self._pipeline.children() if run.folder not in self._closed]
+        ended = [run for run in running if run.wanted_status()]
+        now_s = time.monotonic()
+        if now_s >= self._next_copy_s or ended:
+            self._next_copy_s = now_s + _INTERVAL_S
+            for run in running:
+                self._copy(run)
+        for run in ended:
+            self._closed.add(run.folder)
+            if run.last_status() == "RUNNING":  # else the stage has closed it itself
+                close(run, self._pipeline)
+        if now_s >= self._next_sample_s and _wants_system_metrics():
+            self._next_sample_s = now_s + _SYSTEM_INTERVAL_S
+            for run in running:
+                if run not in ended:
+                    run.metrics(system_metrics())
+        if now_s >= self._next_ship_s or ended:
+            self._ship([self._pipeline])
+        for run in ended:
+            run.ending.unlink(missing_ok=True)
+
+    def _copy(self, run: Spool) -> None:
+        file = run.metrics_file()
+        if file:
+            self._tails.setdefault(run.folder, MetricsTail(file, run)).copy()
+
     def _ship(self, spools: list[Spool]) -> None:
-        self._next_ship_s = time.monotonic()
+        self._next_ship_s = time.monotonic() + _INTERVAL_S
         try:
             for pipeline in spools:
                 ship(pipeline)
         except ServiceUnavailableError as error:
-            self._next_ship_s += _RETRY_INTERVAL_S
-            if not self._waits_file.exists():
+            self._next_ship_s = time.monotonic() + _RETRY_INTERVAL_S
+            if not self._is_away:  # said once
                 log.warning("%s", error)
-            self._waits_file.touch()
+            self._is_away = True
         else:
-            self._waits_file.unlink(missing_ok=True)
-
-    @property
-    def _waits_file(self) -> Path:
-        """There while MLflow is away: the stages of one pipeline run say so once."""
-        return self._pipeline.folder / "waits"
-
-    def _sample_system(self) -> None:
-        if time.monotonic() < self._next_sample_s or not _wants_system_metrics():
-            return
-        self._next_sample_s = time.monotonic() + _SYSTEM_INTERVAL_S
-        self._run.metrics(system_metrics())
+            self._is_away = False
 
 
 def _wants_system_metrics() -> bool:
@@ -144,13 +161,11 @@ def system_metrics() -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process's work."""
     parser = argparse.ArgumentParser(prog="python -m tasks.live")
-    for name in ("pipeline", "run", "metrics_file"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("pipeline", type=Path)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # we say ourselves when a server is away
-    run = Spool(options.run)
-    Shipper(pipeline=Spool(options.pipeline), run=run, metrics_file=options.metrics_file).until_end()
+    Sender(Spool(options.pipeline)).until_end()
     return 0
 
 

@@ -47,11 +47,22 @@ class Spool:
         """Copies of the files to be logged, as they were when the stage ended."""
         return self.folder / "artifacts"
 
-    def start(self, *, name: str, owner: Owner, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Opens the run. Its key tells it apart from all others, on any machine."""
+    def start(
+        self,
+        *,
+        name: str,
+        owner: Owner,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        metrics_file: Path | None = None,
+    ) -> None:
+        """Opens the run. Its key tells it apart from all others, on any machine.
+
+        `metrics_file`: where the run's work writes its metrics, one JSON object per line; the sender copies them here.
+        """
         self.folder.mkdir(parents=True)
-        key = uuid.uuid4().hex
-        self._append("start", name=name, key=key, owner=asdict(owner), params=dict(params), tags=dict(tags))
+        facts = {"name": name, "key": uuid.uuid4().hex, "owner": asdict(owner), "metrics_file": metrics_file}
+        self._append("start", **facts, params=dict(params), tags=dict(tags))
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0, time_ms: int | None = None) -> None:
         """Numbers at a step; `time_ms` is when they were true, by default now."""
@@ -86,7 +97,7 @@ class Spool:
         self._append("status", status=status)
 
     def _append(self, kind: str, **fields: Any) -> None:
-        line = json.dumps({"kind": kind, "time_ms": round(time.time() * 1000), **fields}) + "\n"
+        line = json.dumps({"kind": kind, "time_ms": round(time.time() * 1000), **fields}, default=str) + "\n"
         with disk_errors(self.events):
             descriptor = os.open(self.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
@@ -130,8 +141,32 @@ class Spool:
 
     def owner(self) -> Owner:
         """The process that writes this run."""
-        first, _ = next(self.read())
-        return Owner(**first["owner"])
+        return Owner(**self._facts["owner"])
+
+    def metrics_file(self) -> Path | None:
+        """Where the run's work writes its metrics."""
+        told = self._facts["metrics_file"]
+        return None if told is None else Path(told)
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        return next(self.read())[0]
+
+    @property
+    def ending(self) -> Path:
+        """There from the end of the run's work until all of the run was copied and its sending was tried once."""
+        return self.folder / "ending.json"
+
+    def end(self, status: str) -> None:
+        """Asks the sender to close this run; `status` as in `status`."""
+        write_json(self.ending, {"status": status})
+
+    def wanted_status(self) -> str | None:
+        """What the run is to be closed with: asked for with `end`, or KILLED if who writes it died; else None."""
+        try:
+            return str(json.loads(self.ending.read_text(encoding="utf-8"))["status"])
+        except FileNotFoundError:
+            return None if self.owner().is_alive() else "KILLED"
 
     def children(self) -> list[Spool]:
         """The runs of a pipeline's stages, oldest first."""
@@ -149,12 +184,19 @@ def close_dead_runs() -> None:
     for pipeline in pipelines():
         for run in pipeline.children():
             if run.last_status() == "RUNNING" and not run.owner().is_alive():
-                run.status("KILLED")
-                pipeline.status("KILLED")
+                close(run, pipeline)
+
+
+def close(run: Spool, pipeline: Spool) -> None:
+    """Writes down how a run that is over has ended; for its pipeline, too, unless its next stage has begun."""
+    status = run.wanted_status() or "KILLED"
+    run.status(status)
+    if all(child.last_status() != "RUNNING" for child in pipeline.children()):
+        pipeline.status(status)
 
 
 def remove_finished() -> None:
     """Removes the pipeline runs that are over and wholly sent."""
     for pipeline in pipelines():
-        if not pipeline.children() and pipeline.is_all_sent() and not pipeline.owner().is_alive():
+        if not pipeline.children() and pipeline.is_all_sent() and pipeline.wanted_status():
             shutil.rmtree(pipeline.folder)

@@ -1,11 +1,10 @@
 """One MLflow run per stage, child of one run per pipeline run, whoever started it.
 
-Everything is spooled to files first (`tasks.spool`) and sent by a process beside the stage (`tasks.live`).
+Everything is spooled to files first (`tasks.spool`) and sent by a process beside the stages (`tasks.sending`).
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -20,15 +19,11 @@ from pydantic import BaseModel
 
 from miras.annotate.errors import WaitingForPeopleError
 from miras.paths import Paths
-from tasks import environment
+from tasks import environment, sending
 from tasks.params import flatten
 from tasks.pipeline_run import Owner, PipelineRun
 from tasks.results import headline, spool_results, spool_trend
 from tasks.spool import SPOOL, Spool, close_dead_runs
-
-log = logging.getLogger(__name__)
-
-_LAST_SENDING_S = 120.0  # the wait at a stage's end for a slow server
 
 _current: ContextVar[tuple[Spool, Spool] | None] = ContextVar("current_run", default=None)
 
@@ -52,9 +47,12 @@ def record_stage(
     """
     close_dead_runs()
     paths: Paths = params["paths"]  # type: ignore[assignment]
-    pipeline = _open_pipeline(PipelineRun.of_stage(), params)
-    run = _open_run(pipeline, stage, {name: params[name] for name in sections}, hashes)
-    shipper = _start_shipper(pipeline, run, work / "metrics.jsonl")
+    started_by = PipelineRun.of_stage()
+    pipeline = _open_pipeline(started_by, params)
+    run = _open_run(pipeline, stage, {name: params[name] for name in sections}, hashes, work / "metrics.jsonl")
+    pipeline.status("RUNNING")  # after the run is there: see spool.close
+    told = len(sending.remarks(pipeline))
+    sending.start(pipeline)
     token = _current.set((pipeline, run))
     status = "FAILED"
     try:
@@ -72,7 +70,10 @@ def record_stage(
         raise
     finally:
         _current.reset(token)
-        _finish_shipper(shipper, status, spools=(run, pipeline))
+        sending.finish_run(run, pipeline, status, wait=not started_by.is_flow)  # a flow waits once, at its end
+        if started_by.owner.pid == os.getpid():
+            sending.finish(pipeline)
+        print(sending.remarks(pipeline)[told:], end="", file=sys.stderr)
 
 
 def current_run_id() -> str | None:
@@ -89,27 +90,6 @@ def current_run_id() -> str | None:
     pipeline, run = current
     ship(pipeline)
     return run.sent().run_id
-
-
-def _start_shipper(pipeline: Spool, run: Spool, metrics_file: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tasks.live", str(pipeline.folder), str(run.folder), str(metrics_file)],
-        stdin=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C ends the stage; how it ended must still be sent
-    )
-
-
-def _finish_shipper(shipper: subprocess.Popen[str], status: str, *, spools: tuple[Spool, Spool]) -> None:
-    try:
-        shipper.communicate(status, timeout=_LAST_SENDING_S)
-    except subprocess.TimeoutExpired:
-        log.warning("tracking still sends, in the background; `make sync` sends what it does not manage")
-    if shipper.returncode:
-        log.warning("tracking ended early (exit code %d); `make sync` sends the rest", shipper.returncode)
-        for spool in spools:
-            if spool.folder.exists():
-                spool.status(status)
 
 
 def git_tags() -> dict[str, str]:
@@ -141,11 +121,12 @@ def _open_pipeline(pipeline: PipelineRun, params: Mapping[str, BaseModel]) -> Sp
             params=_flat(params),
             tags={**git_tags(), "pipeline": pipeline.key, "mlflow.source.name": "dvc.yaml"},
         )
-    spool.status("RUNNING")
     return spool
 
 
-def _open_run(pipeline: Spool, stage: str, sections: Mapping[str, BaseModel], hashes: Mapping[str, str]) -> Spool:
+def _open_run(
+    pipeline: Spool, stage: str, sections: Mapping[str, BaseModel], hashes: Mapping[str, str], metrics_file: Path
+) -> Spool:
     spool = Spool(pipeline.folder / f"{time.time_ns()}-{stage}")
     data = {f"data.{path}": identity for path, identity in hashes.items()}
     spool.start(
@@ -153,6 +134,7 @@ def _open_run(pipeline: Spool, stage: str, sections: Mapping[str, BaseModel], ha
         owner=Owner.of(os.getpid()),
         params=_flat(sections),
         tags={**git_tags(), **data, "stage": stage, "mlflow.source.name": f"python -m tasks.run {stage}"},
+        metrics_file=metrics_file,
     )
     return spool
 

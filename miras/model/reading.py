@@ -2,8 +2,9 @@
 
 The library's own forward pass spends more time on choosing masks, caches and outputs than a small model spends on its
 layers (measured, tiny preset: 1.9 ms a token against 0.7 ms), and it copies all keys and values for every token. Here
-they lie in memory that is written in place. Projections, norms and feed-forward parts are the model's own modules, so
-adapters work and the numbers are the library's (a test compares).
+they lie in memory that is written in place, norms are one operation and queries and keys are turned together.
+Projections and feed-forward parts are the model's own modules, so adapters work and the numbers are the library's (a
+test compares).
 Letters: B rows, M tokens read at a time, L tokens of memory, W language width, H heads of keys, d their width.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad, rms_norm, scaled_dot_product_attention
 from transformers import LlamaModel, MistralModel, Qwen2Model
 
 from miras.errors import ConfigError
@@ -102,7 +103,7 @@ class Reading:
         states = embedded
         for number, layer in enumerate(self._language.layers):
             states = self._layer(number, layer, states, start=start, mask=mask, turns=turns)
-        last: Tensor = self._language.norm(states[:, -1:])[:, 0]
+        last = _normed(self._language.norm, states[:, -1:])[:, 0]
         return last
 
     def _layer(
@@ -110,10 +111,11 @@ class Reading:
     ) -> Tensor:
         """One layer's states [B, M, W]."""
         attention, rows, count = layer.self_attn, states.shape[0], states.shape[1]
-        normed = layer.input_layernorm(states)
+        normed = _normed(layer.input_layernorm, states)
         shape = (rows, count, -1, attention.head_dim)
-        queries = _turned(attention.q_proj(normed).view(shape).transpose(1, 2), turns)
-        keys = _turned(attention.k_proj(normed).view(shape).transpose(1, 2), turns)
+        asked, offered = attention.q_proj(normed).view(shape), attention.k_proj(normed).view(shape)
+        turned = _turned(torch.cat((asked, offered), dim=2).transpose(1, 2), turns)
+        queries, keys = turned.split((asked.shape[2], offered.shape[2]), dim=1)
         values = attention.v_proj(normed).view(shape).transpose(1, 2)
         if number == len(self._layers):
             self._layers.append((self._room(keys), self._room(values)))
@@ -131,7 +133,7 @@ class Reading:
             enable_gqa=keys.shape[1] != queries.shape[1],
         )
         states = states + attention.o_proj(found.transpose(1, 2).reshape(rows, count, -1))
-        changed: Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
+        changed: Tensor = states + layer.mlp(_normed(layer.post_attention_layernorm, states))
         return changed
 
     def _mask(self, start: int, count: int) -> Tensor | None:
@@ -158,6 +160,11 @@ class Reading:
         self._sees = pad(self._sees, (0, GROWTH_TOKENS), value=True)
         self._layers = [(self._room(keys), self._room(values)) for keys, values in self._layers]
         self._cosines, self._sines = self._turns()
+
+
+def _normed(norm: Any, states: Tensor) -> Tensor:
+    """What the layer's own RMS norm gives, in one operation instead of seven."""
+    return rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
 def _turned(parts: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:

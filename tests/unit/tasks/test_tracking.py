@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.tracking.client import MlflowClient
 
 from miras.errors import ServiceUnavailableError
+from tasks import sending
 from tasks.live import MetricsTail
 from tasks.pipeline_run import Owner
 from tasks.shipping import ship
@@ -121,3 +123,60 @@ def test_versions_of_the_data_stand_side_by_side_in_one_run(workspace: Path) -> 
     assert sorted((item.step, item.value) for item in history) == [(1, 10.0), (1, 11.0), (2, 20.0), (3, 30.0)]
     versions = {key: value for key, value in trend.data.tags.items() if key.startswith("data.version.")}
     assert versions == {"data.version.0001": "v1", "data.version.0002": "v2", "data.version.0003": "v3"}
+
+
+def test_one_sender_serves_all_stages_of_a_run(workspace: Path) -> None:
+    pipeline = spool_run("p")
+    for number, status in enumerate(("FINISHED", "FAILED")):
+        metrics_file = workspace / f"{number}.jsonl"
+        run = Spool(SPOOL / f"p/{number}-stage")
+        owner = Owner.of(os.getpid())
+        run.start(name=f"stage {number}", owner=owner, params={}, tags={}, metrics_file=metrics_file)
+        sending.start(pipeline)
+        metrics_file.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
+        sending.finish_run(run, pipeline, status, wait=True)
+        assert not run.folder.exists()
+    sending.finish(pipeline)
+    assert not pipeline.folder.exists()
+    runs = sent_runs()
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "p": "FAILED",
+        "stage 0": "FINISHED",
+        "stage 1": "FAILED",
+    }
+    assert [runs[f"stage {number}"].data.metrics["loss"] for number in range(2)] == [0.25, 0.25]
+
+
+def test_the_sender_closes_what_was_killed_with_its_last_metrics(workspace: Path) -> None:
+    pipeline = spool_run("p")
+    with subprocess.Popen(["sleep", "60"]) as stage:
+        run = Spool(SPOOL / "p/1-stage")
+        owner = Owner.of(stage.pid)
+        run.start(name="stage", owner=owner, params={}, tags={}, metrics_file=workspace / "metrics.jsonl")
+        sending.start(pipeline)
+        (workspace / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+        stage.kill()
+    sending.finish(pipeline)
+    found = sent_runs()["stage"]
+    assert (found.info.status, found.data.metrics) == ("KILLED", {"loss": 0.5})
+
+
+def test_a_stage_does_not_wait_for_a_server_that_is_away(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = spool_run("p")
+    run = spool_run("p/1-stage")
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        sending.start(pipeline)
+        sending.finish_run(run, pipeline, "FINISHED", wait=True)
+        sending.finish(pipeline)
+    assert sending.remarks(pipeline).count("make sync") == 1
+    assert send_remaining() == 1
+    assert sent_runs()["p/1-stage"].info.status == "FINISHED"
+
+
+def test_a_run_closes_although_its_sender_died(workspace: Path) -> None:
+    pipeline, run = spool_run("p"), spool_run("p/1-stage")
+    sending.finish_run(run, pipeline, "FINISHED", wait=True)
+    assert (run.last_status(), pipeline.last_status()) == ("FINISHED", "FINISHED")
+    assert not run.ending.exists()
