@@ -31,7 +31,7 @@ from miras.evaluate.public_sets import public_benchmark
 from miras.evaluate.records import BLIND, History, Prediction
 from miras.evaluate.templates import reworded
 from miras.launch.job import JobSpec, refuse_job_elsewhere, run_job
-from miras.launch.process import share_main
+from miras.launch.process import share_main, something_is_kept
 from miras.launch.profiles import Launch, open_place
 from miras.model.devices import cpu_threads
 from miras.model.weights import Backbones
@@ -192,7 +192,7 @@ def make_share(request: Path, share: int, processes: int) -> None:
     folder = request.with_name("predictions")
     journal = reopened(folder / f"{share}.jsonl", read_finished(folder))
     for _ in answer_share(plan, data, plan.openers(data), journal, share=share, processes=processes):
-        pass
+        something_is_kept()
 
 
 if __name__ == "__main__":

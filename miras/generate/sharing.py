@@ -24,7 +24,7 @@ from miras.files import finished_file, write_json
 from miras.generate.annotated import KnownNames, NameCounter, pictures_with_regions, with_regions
 from miras.generate.config import GenerateConfig
 from miras.launch.job import JobSpec, run_job
-from miras.launch.process import share_main
+from miras.launch.process import share_main, something_is_kept
 from miras.launch.profiles import Launch, open_place
 from miras.paths import Paths
 from miras.progress import progress
@@ -209,6 +209,7 @@ def _write_piece(plan: PiecesPlan, piece: Piece, files: PieceFiles, done: Callab
             counts[SILENT] += not written.dialogues
             done(1)
     files.finish(counts)
+    something_is_kept()
 
 
 def _records(table: Path, kind: type[Record], *, start: int, count: int) -> Iterator[Record]:

@@ -3,8 +3,9 @@
     python -m <module> <request>                     one of the ranks; RANK and WORLD_SIZE say which
     python -m <module> <request> <share> <shares>    one of the shares
 
-The place that starts it may name two things in the environment: MIRAS_STARTER, a process without which this one has to
-end, and MIRAS_SAVE_ON_SIGNAL, which makes SIGUSR1 and SIGTERM a wish to save and stop (see `stop_is_wanted`).
+The place that starts it may name three things in the environment: MIRAS_STARTER, a process without which this one has
+to end; MIRAS_SAVE_ON_SIGNAL, which makes SIGUSR1 and SIGTERM a wish to save and stop (see `stop_is_wanted`); and
+MIRAS_KEPT, a file that a share makes when it has finished something that is kept (see `something_is_kept`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from miras.launch.job import ERROR
 
 STARTER = "MIRAS_STARTER"
 SAVE_ON_SIGNAL = "MIRAS_SAVE_ON_SIGNAL"
+KEPT = "MIRAS_KEPT"
 STOPPED_EARLY = 75
 """Exit code of a process that saved and stopped because it was asked to: it wants to go on later (EX_TEMPFAIL)."""
 _WATCH_S = 0.5
@@ -69,6 +71,12 @@ def exit_code_of(run: Callable[[], None], request: Path, *, number: int) -> int:
 def stop_is_wanted() -> bool:
     """Whether this process was asked to save and stop, by a time limit, a preemption or a spot instance's end."""
     return _wanted.is_set()
+
+
+def something_is_kept() -> None:
+    """Says that a part of a share is finished: stopped now and started again, it would come further than this time."""
+    if file := os.environ.get(KEPT):
+        Path(file).touch()
 
 
 def _prepare() -> None:

@@ -26,7 +26,7 @@ from miras.launch.job import JobSpec, JobState
 from miras.launch.process import STOPPED_EARLY
 from miras.launch.profiles import Launch
 from miras.launch.slurm_cluster import SECRET_NAME, accounted, ask, job_of_comment, queued
-from miras.launch.slurm_script import END, LOG, sbatch_command, script_text
+from miras.launch.slurm_script import END, LOG, NOTHING_KEPT, sbatch_command, script_text
 
 FOLDER = "slurm"
 _SCRIPT, _JOB, _ELEMENTS, _OVER = "job.sh", "job", "elements", "over"
@@ -269,7 +269,7 @@ class SlurmPlace:
         else:
             submission.missing_since = None
         return {
-            number: _with_saved(state, submission.folder / f"{END}.{number}")
+            number: _explained(state, submission.folder / f"{END}.{number}")
             for number, state in found.items()
             if number < submission.elements
         }
@@ -296,11 +296,15 @@ def last_drawn(text: str) -> str:
     return "\n".join(lines)
 
 
-def _with_saved(state: JobState, end: Path) -> JobState:
-    """A failure with what it was where a process had saved, but was not started again."""
-    if state.state == "failed" and _read(end) == str(STOPPED_EARLY):
-        return JobState("failed", f"{state.reason}; it had saved, as asked, and was not requeued")
-    return state
+def _explained(state: JobState, end: Path) -> JobState:
+    """A failure with what the job's own script knows of it."""
+    reasons = {
+        str(STOPPED_EARLY): "it had saved, as asked, and was not requeued",
+        str(NOTHING_KEPT): "its time limit came before it had anything to keep, and would again: raise `time` in the "
+        "launch profile",
+    }
+    reason = reasons.get(_read(end)) if state.state == "failed" else None
+    return JobState("failed", f"{state.reason}; {reason}") if reason else state
 
 
 def _together(found: dict[int, JobState], submission: _Submission) -> JobState:

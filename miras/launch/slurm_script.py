@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miras.launch.job import ERROR, JobSpec
-from miras.launch.process import SAVE_ON_SIGNAL, STARTER, STOPPED_EARLY
+from miras.launch.process import KEPT, SAVE_ON_SIGNAL, STARTER, STOPPED_EARLY
 
 if TYPE_CHECKING:
     from miras.launch.slurm import SlurmLaunch
@@ -18,6 +18,8 @@ LOG = "log"
 """`log.<number>` in a submission's folder: the output of rank 0, or of a share."""
 END = "end"
 """`end.<number>`: the exit code of a script that will not be started again."""
+NOTHING_KEPT = 76
+"""Exit code of a script whose time limit came too early."""
 
 _HEAD = """\
 #!/bin/bash
@@ -28,7 +30,7 @@ folder={folder}
 number=${{SLURM_ARRAY_TASK_ID:-0}}
 job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_}}${{SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}}
 exec >>"$folder/{log}.$number" 2>&1 || exit 1
-rm -f "$folder/{end}.$number"
+rm -f "$folder/{end}.$number" "$folder/kept.$number"
 asked=
 trap 'asked=yes' USR1 TERM
 echo "$(date '+%F %T') job $job on $(hostname), start $((${{SLURM_RESTART_COUNT:-0}} + 1))"
@@ -63,6 +65,7 @@ watcher=$!
 
 _SHARES = """\
 export {starter}=$$ # it does not outlive this script
+export {kept}="$folder/kept.$number"
 {command} "$number" {shares} &
 child=$!
 watcher=
@@ -98,8 +101,10 @@ again() {{ # only a running job: asked for a cancelled one, Slurm would start it
     sleep 5 # Slurm does not answer
   done
 }}
-if [ -n "$asked" ] && [ "$code" != {stopped} ] && [ "$SECONDS" -ge {too_late_s} ]; then
-  echo "it was asked to save before its time limit, and had not come far enough to: raise time in the launch profile"
+kept=$folder/kept.$number
+if [ -n "$asked" ] && [ "$code" != {stopped} ] && [ ! -e "$kept" ] && [ "$SECONDS" -ge {too_late_s} ]; then
+  echo "its time limit came before it had anything to keep"
+  code={nothing_kept}
 elif [ "$code" = {stopped} ] || {{ [ -n "$asked" ] && [ "$code" != 0 ] && ! ls {error} >/dev/null 2>&1; }}; then
   {again}
 fi
@@ -174,7 +179,7 @@ def script_text(launch: SlurmLaunch, spec: JobSpec, *, request: Path, folder: Pa
         body = _RANKS.format(cpus=launch.cpus_per_process, log=LOG, starter=STARTER, command=words)
         error = f"{shlex.quote(str(spec.folder.resolve() / ERROR))}*"
     else:
-        body = _SHARES.format(starter=STARTER, command=words, shares=spec.processes)
+        body = _SHARES.format(starter=STARTER, kept=KEPT, command=words, shares=spec.processes)
         error = f'{shlex.quote(str(spec.folder.resolve() / ERROR))}."$(printf \'%05d\' "$number")"'
     head = _HEAD.format(
         name=spec.name,
@@ -189,8 +194,9 @@ def script_text(launch: SlurmLaunch, spec: JobSpec, *, request: Path, folder: Pa
     tail = _TAIL.format(
         signal="USR1" if is_ranks else "TERM",
         stopped=STOPPED_EARLY,
-        # Slurm may ask up to a minute earlier than told. What a share has finished cannot be seen from here.
-        too_late_s=max(1, launch.time_s - launch.save_before_end_s - 60) if is_ranks else 10**9,
+        nothing_kept=NOTHING_KEPT,
+        # Slurm may ask up to a minute earlier than told.
+        too_late_s=max(1, launch.time_s - launch.save_before_end_s - 60),
         error=error,
         again="again" if launch.requeue else "echo 'saved and stopped; requeue is false in the launch profile'",
         end=END,

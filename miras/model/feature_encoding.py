@@ -25,7 +25,7 @@ from miras.dialogue.records import Rle
 from miras.errors import DataError
 from miras.files import write_json
 from miras.launch.job import JobSpec, refuse_job_elsewhere, run_job
-from miras.launch.process import share_main
+from miras.launch.process import share_main, something_is_kept
 from miras.launch.profiles import Launch, open_place
 from miras.model import vision
 from miras.model.allocator import keep_freed_memory
@@ -129,6 +129,7 @@ def encode_share(plan: Plan, *, share: int, processes: int, done: Callable[[int]
             done(len(rows))
         parts = {part: torch.cat([batch[part] for batch in batches]) for part in batches[0]}
         write_shard(Path(job.folder), [row.key for row in job.rows], parts)
+        something_is_kept()
 
 
 def _encode_batch(encoders: VisionEncoders, table: Table, rows: Sequence[Row], *, folder: Path) -> dict[str, Tensor]:

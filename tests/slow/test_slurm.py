@@ -35,7 +35,7 @@ MODULE = """\
 import os, sys, time
 from pathlib import Path
 from miras.errors import ConfigError, StoppedEarlyError
-from miras.launch.process import rank_main, share_main, stop_is_wanted
+from miras.launch.process import rank_main, share_main, something_is_kept, stop_is_wanted
 
 def rank(request):
     work(request, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -50,6 +50,8 @@ def work(request, number, count):
         raise ConfigError("wrong key")
     if mode == "crash" and number == 1:
         raise ValueError("ours")
+    if "keeps" in mode:
+        something_is_kept()
     if mode == "wait" or (mode.startswith("once") and len(starts.read_text().split()) == 1):
         for _ in range(1200):
             time.sleep(0.1)
@@ -178,6 +180,17 @@ def test_at_its_time_limit_a_job_saves_and_starts_again(space: Path) -> None:
     (log,) = Path("work").glob("slurm/*/log.0")
     assert "saved" in log.read_text()
     assert "start 2" in log.read_text()
+
+
+def test_a_share_that_its_time_limit_ends_before_it_has_anything_is_not_started_for_ever(space: Path) -> None:
+    with pytest.raises(JobFailedError, match=r"before it had anything to keep.*raise `time`"):
+        run_job(spec("wait", kind="shares"), place(time=1, save_before_end_s=45))
+    assert len(starts(0)) == 1
+
+
+def test_a_share_that_has_kept_something_starts_again(space: Path) -> None:
+    run_job(spec("once, keeps", kind="shares"), place(time=1, save_before_end_s=45))
+    assert len(starts(0)) == 2
 
 
 def test_without_requeue_the_time_limit_is_a_failure_that_says_so(space: Path) -> None:

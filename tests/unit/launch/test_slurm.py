@@ -23,7 +23,7 @@ from miras.launch.job import JOB, JobSpec, JobState, run_job
 from miras.launch.profiles import Launch, read_launch
 from miras.launch.slurm import SlurmLaunch, SlurmPlace, last_drawn
 from miras.launch.slurm_cluster import element_state, handed_on, read_accounts, read_queue
-from miras.launch.slurm_script import sbatch_command, script_text
+from miras.launch.slurm_script import NOTHING_KEPT, sbatch_command, script_text
 from miras.plan.device import find_device
 
 ROOT = Path(__file__).parents[3]
@@ -134,7 +134,10 @@ if mode == "save":
     def save(*_):
         sys.exit(75)
     signal.signal(signal.SIGUSR1, save)
-if mode in ("save", "wait"):
+if mode == "keep":
+    from miras.launch.process import something_is_kept
+    something_is_kept()
+if mode in ("save", "wait", "keep"):
     (here / "ready").touch()
     time.sleep(20)
     sys.exit(3)
@@ -265,14 +268,26 @@ def test_an_error_of_its_own_is_not_tried_again(hostile: Path, tmp_path: Path) -
     assert not (tmp_path / "asked").exists()
 
 
-def test_a_time_limit_too_short_to_save_anything_is_no_endless_loop(hostile: Path, tmp_path: Path) -> None:
-    process = start(profile(tmp_path, time=1, save_before_end_s=59), "wait", "ranks")
+@pytest.mark.parametrize(("kind", "number"), [("ranks", 0), ("shares", 2)])
+def test_a_time_limit_too_short_to_keep_anything_is_no_endless_loop(
+    hostile: Path, tmp_path: Path, kind: str, number: int
+) -> None:
+    process = start(profile(tmp_path, time=1, save_before_end_s=59), "wait", kind)
     wait_until_ready()
     time.sleep(1.1)
     process.send_signal(signal.SIGUSR1)
-    code, left, log = finish(process)
-    assert code == int(left) != 0
-    assert "raise time in the launch profile" in log
+    code, left, log = finish(process, number)
+    assert code == int(left) == NOTHING_KEPT
+    assert "before it had anything to keep" in log
+
+
+def test_a_share_that_has_kept_something_is_started_again_at_its_time_limit(hostile: Path, tmp_path: Path) -> None:
+    process = start(profile(tmp_path, time=1, save_before_end_s=59), "keep", "shares")
+    wait_until_ready()
+    time.sleep(1.1)
+    process.send_signal(signal.SIGUSR1)
+    assert finish(process, 2)[1] == ""
+    assert (tmp_path / "asked").read_text().splitlines()[-1] == "requeue 7_2"
 
 
 def test_the_queue_is_read_by_element() -> None:
