@@ -63,22 +63,22 @@ chat: $(STAMP) ## talk to the trained model in the browser (or MODEL=models:/NAM
 	miras chat --model $(or $(MODEL),exported)
 
 deploy: $(STAMP) ## Prefect server, worker and the deployments: `prefect deployment run train-miras`
-	python -m tasks.services deploy
+	python -m tasks.servers.services deploy
 
 undeploy: $(STAMP) ## stop what `make deploy` started
-	python -m tasks.services undeploy
+	python -m tasks.servers.services undeploy
 
 ui: $(STAMP) ## MLflow's and Prefect's pages
-	python -m tasks.services ui
+	python -m tasks.servers.services ui
 
 servers: $(STAMP) ## PostgreSQL, MLflow and Prefect for a group (docs/shared-services.md)
-	python -m tasks.shared start
+	python -m tasks.servers.shared start
 
 stop: $(STAMP) ## stop every background service of this folder
-	python -m tasks.services stop
+	python -m tasks.servers.services stop
 
 sync: $(STAMP) ## send to MLflow what was recorded while it was away
-	python -m tasks.sync
+	python -m tasks.tracking.sync
 
 clean: stop ## remove work/ (state of interrupted stages, logs); results and records not yet sent stay
 	find work -mindepth 1 -maxdepth 1 ! -name tracking -exec rm -rf {} +

@@ -291,8 +291,8 @@ def main() -> None:
     elif chosen.check:
         check(Path(chosen.check))
     else:
-        path = publish("generate", device_name(torch.device("cpu")), rows(is_quick=chosen.quick))
-        print(f"written to {path}")
+        found = rows(is_quick=chosen.quick)
+        publish("generate", device_name(torch.device("cpu")), found, is_quick=chosen.quick)
 
 
 if __name__ == "__main__":

@@ -155,12 +155,11 @@ def slurm_rows(root: Path) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Times everything; prints and writes the rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.orchestrate", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the pictures; writes no results")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the pictures")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="miras-orchestrate-") as folder:
         found = rows(Path(folder), is_quick=options.quick)
-        device = device_name(torch.device("cpu"))
-        publish("orchestrate", device, found, **({"folder": Path(folder)} if options.quick else {}))
+        publish("orchestrate", device_name(torch.device("cpu")), found, is_quick=options.quick)
 
 
 if __name__ == "__main__":

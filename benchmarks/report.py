@@ -133,13 +133,16 @@ def compare(
     return Row(measure, _rounded(ours), _rounded(other), _rounded(ratio), unit, target, met)
 
 
-def publish(name: str, device: str, rows: Sequence[Row], *, folder: Path = RESULTS) -> Path:
-    """Prints the rows and writes them, each with commit and date; returns the file."""
+def publish(name: str, device: str, rows: Sequence[Row], *, is_quick: bool = False, folder: Path = RESULTS) -> None:
+    """Prints the rows and writes them, each with commit and date; quick ones are only printed."""
     print(table(rows))
+    if is_quick:
+        print("quick figures: not written")
+        return
     stamp = {"commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     path = folder / f"{name}-{device}.json"
     write_json(path, [asdict(row) | stamp for row in rows])
-    return path
+    print(f"written to {path}")
 
 
 def table(rows: Sequence[Row]) -> str:

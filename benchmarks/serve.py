@@ -241,7 +241,7 @@ def main() -> None:
     seconds = QUICK_SECONDS if options.quick else SECONDS
     with served(options.size, options.device) as url:
         rows = rows_of(url, clients=CLIENTS, seconds=seconds, picture_px=SCALES[options.size].picture_px)
-    publish(f"serve-{options.size}", device_name(torch.device(options.device)), rows)
+    publish(f"serve-{options.size}", device_name(torch.device(options.device)), rows, is_quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def main() -> None:
     rows = turn_rows(talker, picture, 1 if options.quick else REPETITIONS)
     rows += together_rows(talker, picture, TOGETHER[:3] if options.quick else TOGETHER)
     rows.append(memory_row(talker, picture))
-    publish(f"talk-{options.size}", device_name(device), rows)
+    publish(f"talk-{options.size}", device_name(device), rows, is_quick=options.quick)
 
 
 if __name__ == "__main__":

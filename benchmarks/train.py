@@ -379,8 +379,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         parser.error(str(error))
     rows = run(SCALES[size], device=device, is_quick=chosen.quick)
-    path = publish("train" if size == default else f"train-{size}", device_name(device), rows)
-    print(f"written to {path}")
+    name = "train" if size == default else f"train-{size}"
+    publish(name, device_name(device), rows, is_quick=chosen.quick)
 
 
 if __name__ == "__main__":

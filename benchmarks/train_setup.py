@@ -32,9 +32,10 @@ from miras.model.feature_shards import write_shard
 from miras.model.features import INDEX, FeatureIndex, FeatureStore
 from miras.model.mini import build_convnext, build_llava, sam_shape, train_tokenizer
 from miras.model.network import MirasNetwork
+from miras.model.sam import SAM_SHAPES, SamShape, build_sam
 from miras.model.tokens import RowBuilder
 from miras.model.vision import VisionEncoders
-from miras.model.weights import SAM_SHAPES, SamShape, assemble, build_sam, new_words
+from miras.model.weights import assemble, new_words
 from miras.sources import scenes
 from miras.train.collate import Collator
 from miras.train.config import TrainConfig

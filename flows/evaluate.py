@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from prefect import flow, runtime
 
 from tasks import params
-from tasks.artifacts import publish_scores
 from tasks.choices import Launch, default_launch
 from tasks.evaluation import evaluate_registered, evaluation_stages
 from tasks.flow import begin, on_wait, run_as_command, run_stages
 from tasks.lock import workspace_lock
+from tasks.orchestration.artifacts import publish_scores
 from tasks.pipeline_run import PipelineRun
 from tasks.stage import say
 from tasks.summary import places, shown_scores, summary_text

@@ -19,10 +19,10 @@ from prefect.states import Completed
 
 from miras.errors import MirasError
 from tasks import environment
-from tasks.approval import ask, check_terminal, publish, said_beforehand
 from tasks.flow import begin, run_as_command
-from tasks.promotion import already, check_gates, compare_as_params_say
-from tasks.promotion import promote as move_alias
+from tasks.registry.approval import ask, check_terminal, publish, said_beforehand
+from tasks.registry.promotion import already, check_gates, compare_as_params_say
+from tasks.registry.promotion import promote as move_alias
 from tasks.stage import say
 
 

@@ -22,8 +22,8 @@ from tasks import environment
 from tasks.choices import Launch, Preset, Table, default_launch
 from tasks.flow import begin, on_wait, run_as_command
 from tasks.lock import workspace_lock
-from tasks.reproduction import check_failures, make_runs, read_request
-from tasks.reproduction_outlook import outlook
+from tasks.reproduction.outlook import outlook
+from tasks.reproduction.runs import check_failures, make_runs, read_request
 from tasks.stage import say
 
 

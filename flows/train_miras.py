@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from prefect import flow, runtime
 
 from tasks import params
-from tasks.artifacts import publish_scores
 from tasks.choices import ALL, Launch, PresetOrKept, StageOrAll, default_launch
 from tasks.flow import begin, on_wait, run_as_command, run_stages
 from tasks.graph import stages_until
 from tasks.lock import workspace_lock
+from tasks.orchestration.artifacts import publish_scores
 from tasks.pipeline_run import PipelineRun
 from tasks.preset import KEEP
 from tasks.preset import apply as apply_preset
 from tasks.stage import say
-from tasks.storage import pull_outputs, push_outputs
+from tasks.storage.outputs import pull_outputs, push_outputs
 from tasks.summary import places, shown_scores, summary_text
 
 

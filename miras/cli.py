@@ -340,7 +340,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")] = "rolled back by hand",
 ) -> None:
     """Put the champion before this one back; once more: the one before that."""
-    _run_module("tasks.rollback", ["--reason", reason, *(["--model", model] if model else [])])
+    _run_module("tasks.registry.rollback", ["--reason", reason, *(["--model", model] if model else [])])
 
 
 @app.command()
@@ -349,7 +349,7 @@ def lineage(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say what a registered version was made of: commit, data, parameters, checkpoint, scores, moves of its aliases."""
-    _run_module("tasks.lineage_command", [address, *(["--json"] if as_json else [])])
+    _run_module("tasks.registry.lineage_command", [address, *(["--json"] if as_json else [])])
 
 
 def _run_module(name: str, words: list[str]) -> None:

@@ -344,7 +344,7 @@ def identity(check: str, place: Path, *, recorded: str | None, where: str, remed
         return Finding(check, "error", f"{where}: {len(absent)} files missing, first {absent[0]}", again)
     if recorded is None:
         return Finding(check, "ok", f"{where}; no hash recorded yet: the stage backbones does")
-    from miras.model.weights import weights_sha256
+    from miras.model.weight_files import weights_sha256
 
     try:
         now = weights_sha256(place)

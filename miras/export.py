@@ -37,9 +37,10 @@ from miras.model.memory import encode_regions, frame_box
 from miras.model.network import MirasNetwork, gather_spans
 from miras.model.new_rows import NewRowsEmbedding, NewRowsHead
 from miras.model.responder import NETWORK, WEIGHTS, read_network_config
+from miras.model.sam import Sam, save_sam
 from miras.model.tokens import TokenRow, TurnText
 from miras.model.vision import PictureFeatures
-from miras.model.weights import Backbones, Sam, load_trained, save_sam, write_manifest
+from miras.model.weights import Backbones, load_trained, write_manifest
 from miras.origins import recorded_origins
 from miras.pretrained import DESCRIPTION, OWN_WEIGHTS, OpenedModel, file_sha256, open_export, open_model, own_weights
 

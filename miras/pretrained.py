@@ -29,7 +29,8 @@ from miras.model.responder import Responder
 from miras.model.talker import Talker
 from miras.model.tokens import RowBuilder
 from miras.model.vision import VisionEncoders
-from miras.model.weights import Backbones, check_weights, read_weights
+from miras.model.weight_files import check_weights, read_weights
+from miras.model.weights import Backbones
 from miras.open_dialogue import Answer, OpenDialogue, ask_many
 from miras.registry_address import PREFIX, fetch
 from miras.sources.pictures import open_picture, to_rgb, upright_picture

@@ -29,5 +29,5 @@ STAGES: dict[str, Stage] = {
     "stage2": Stage("miras.train.stage:run_stage2", ("network", "stage2")),
     "evaluate": Stage("miras.evaluate.stage:run", ("evaluate",)),
     "report": Stage("miras.evaluate.report:run", ("report",)),
-    "register": Stage("tasks.registry:run", ("register",)),
+    "register": Stage("tasks.registry.register:run", ("register",)),
 }

@@ -14,8 +14,8 @@ from prefect.cache_policies import NO_CACHE
 
 from miras.registry_address import PREFIX
 from tasks.graph import Node, stages_until
-from tasks.results import numbers_of
 from tasks.stage import StageFailedError, api_logger, can_retry, follow_command, say
+from tasks.tracking.results import numbers_of
 
 FOLDER = Path("reports") / "evaluations"
 STAGES = ("evaluate", "report")

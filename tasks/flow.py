@@ -11,17 +11,18 @@ from prefect.states import State
 
 from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import MirasError
-from tasks import environment, sending
-from tasks.artifacts import StageResult, publish_stages
+from tasks import environment
 from tasks.choices import use_launch
 from tasks.graph import Node
-from tasks.people import EXIT_CODE, wait_for_people
+from tasks.orchestration.api import api_for_run, quiet_console
+from tasks.orchestration.artifacts import StageResult, publish_stages
+from tasks.orchestration.log import outlive_the_reader, show_messages_alone
+from tasks.orchestration.people import EXIT_CODE, wait_for_people
 from tasks.pipeline_run import PipelineRun
-from tasks.prefect_api import api_for_run, quiet_console
-from tasks.prefect_log import outlive_the_reader, show_messages_alone
-from tasks.spool import SPOOL, Spool
 from tasks.stage import WAITING, StageFailedError, run_stage, say
-from tasks.sync import send_or_say
+from tasks.tracking import sending
+from tasks.tracking.spool import SPOOL, Spool
+from tasks.tracking.sync import send_or_say
 
 
 def begin(launch: str | None = None) -> None:

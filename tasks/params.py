@@ -26,8 +26,8 @@ SECTIONS: dict[str, str] = {
     "evaluate": "miras.evaluate.config:EvaluateConfig",
     "judge": "miras.evaluate.judge.config:JudgeConfig",
     "report": "miras.evaluate.config:ReportConfig",
-    "register": "tasks.registry:RegisterConfig",
-    "promote": "tasks.gates:PromoteConfig",
+    "register": "tasks.registry.register:RegisterConfig",
+    "promote": "tasks.registry.gates:PromoteConfig",
 }
 
 

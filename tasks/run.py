@@ -23,7 +23,7 @@ from tasks.guard import stopped_with_its_starters
 from tasks.lock import workspace_lock
 from tasks.pipeline_run import PipelineRun
 from tasks.resume import remove_older, work_folder
-from tasks.tracking import record_stage
+from tasks.tracking.record import record_stage
 
 _INTERRUPTED = 130
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from miras.paths import Paths
-from tasks.results import headline
+from tasks.tracking.results import headline
 
 _SHOWN = "_ciou"  # of every benchmark, history and baseline; MLflow and the report have all scores
 

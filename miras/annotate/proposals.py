@@ -25,7 +25,7 @@ from miras.annotate.guide import PROPOSAL
 from miras.annotate.hand_out import Propose
 from miras.dialogue import masks
 from miras.dialogue.records import Rle
-from miras.model.weights import SAM_SHAPES, SamShape, load_sam
+from miras.model.sam import SAM_SHAPES, SamShape, load_sam
 from miras.sources.pictures import open_picture
 
 MOST_PROPOSALS = 20  # assumed: more hide the picture

@@ -23,7 +23,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from miras.dialogue.rendering import plain_text
 from miras.errors import ConfigError, DataError
-from miras.model.weights import check_report
+from miras.model.weight_files import check_report
 
 PAIRS_AT_A_TIME = 32
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model")

@@ -25,7 +25,7 @@ DEFAULT = "local"
 PLACES: dict[str, tuple[str, str]] = {
     "dask": ("miras.launch.dask:DaskLaunch", "miras.launch.dask:DaskPlace"),
     "local": ("miras.launch.local:LocalLaunch", "miras.launch.local:LocalPlace"),
-    "prefect-dask": ("miras.launch.dask:DaskLaunch", "tasks.dask_place:PrefectDaskPlace"),
+    "prefect-dask": ("miras.launch.dask:DaskLaunch", "tasks.orchestration.dask_place:PrefectDaskPlace"),
     "sagemaker": ("miras.launch.sagemaker:SageMakerLaunch", "miras.launch.sagemaker:SageMakerPlace"),
     "slurm": ("miras.launch.slurm:SlurmLaunch", "miras.launch.slurm:SlurmPlace"),
 }

@@ -25,10 +25,12 @@ from miras.metrics_log import METRICS
 from miras.model.allocator import keep_freed_memory
 from miras.model.config import BackbonesConfig, Mini, Public
 from miras.model.convnext import TIMM_FILES, load_convnext
+from miras.model.dense_targets import DenseBatch, DenseSource
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
-from miras.model.pretraining import DenseBatch, DenseSource, MiniEncoders, pretrain
+from miras.model.pretraining import MiniEncoders, pretrain
+from miras.model.sam import SAM_SHAPES, build_sam, load_sam
 from miras.model.vision import frame
-from miras.model.weights import SAM_SHAPES, build_sam, load_sam, write_manifest
+from miras.model.weights import write_manifest
 from miras.paths import Paths
 from miras.sources import scenes
 

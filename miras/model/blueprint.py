@@ -32,8 +32,9 @@ from miras.errors import ConfigError
 from miras.model.config import BackbonesConfig, Mini, NetworkConfig, Public
 from miras.model.mini import build_convnext, build_llava, sam_shape, train_tokenizer
 from miras.model.network import MirasNetwork
+from miras.model.sam import SAM_SHAPES, SamShape, build_sam
 from miras.model.vision import VisionEncoders
-from miras.model.weights import SAM_SHAPES, SamShape, assemble, build_sam, new_words
+from miras.model.weights import assemble, new_words
 
 # Published shapes, from the checkpoints' own configurations.
 CLIP_LARGE = CLIPVisionConfig(

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import ConvNextConfig, ConvNextModel
 
 from miras.errors import DataError
-from miras.model.weights import check_report, check_weights, read_weights, unreadable
+from miras.model.weight_files import check_report, check_weights, read_weights, unreadable
 
 TIMM_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 OPENCLIP_PREFIX = "visual.trunk."

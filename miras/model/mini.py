@@ -21,7 +21,8 @@ from transformers import (
 from miras.dialogue.rendering import IMAGE, MARKERS
 from miras.model.config import Mini, MiniSam
 from miras.model.mining import PatchMining
-from miras.model.weights import MINING, Sam, SamShape, save_sam, write_manifest
+from miras.model.sam import Sam, SamShape, save_sam
+from miras.model.weights import MINING, write_manifest
 
 END, PADDING = "</s>", "<pad>"
 

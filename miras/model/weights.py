@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
-from torch import Tensor, nn
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import (
     AutoTokenizer,
     ConvNextModel,
@@ -34,36 +29,12 @@ from miras.errors import DataError
 from miras.files import write_json
 from miras.model.config import NetworkConfig
 from miras.model.network import MirasNetwork
+from miras.model.sam import Sam, SamShape, load_sam
 from miras.model.vision import VisionEncoders
+from miras.model.weight_files import UNREADABLE, check_report, check_weights, read_weights, unreadable, weights_sha256
 
 MANIFEST = "backbones.json"
 MINING = "mining.safetensors"
-
-# What transformers and safetensors raise on damaged files, and what torch.load does (IndexError: no pickle at all).
-_UNREADABLE = (OSError, ValueError, SafetensorError)
-_UNLOADABLE = (RuntimeError, EOFError, IndexError, UnpicklingError)
-
-
-class SamShape(BaseModel):
-    """Sizes of a SAM; the published ones are `SAM_SHAPES`."""
-
-    image_size_px: int = 1024
-    patch_px: int = 16
-    width: int
-    layers: int
-    heads: int
-    global_attention: list[int]
-    """Layers that attend globally; the others in windows."""
-    window: int = 14
-    prompt_width: int = 256
-    relative_position: bool = True
-
-
-SAM_SHAPES = {
-    "vit_b": SamShape(width=768, layers=12, heads=12, global_attention=[2, 5, 8, 11]),
-    "vit_l": SamShape(width=1024, layers=24, heads=16, global_attention=[5, 11, 17, 23]),
-    "vit_h": SamShape(width=1280, layers=32, heads=16, global_attention=[7, 15, 23, 31]),
-}
 
 
 class BackbonesManifest(BaseModel):
@@ -81,124 +52,6 @@ class BackbonesManifest(BaseModel):
     """Part -> hash of its weight files."""
     fingerprint: str
     """Hash over everything above that decides the encoders' outputs."""
-
-
-@dataclass(frozen=True)
-class Sam:
-    """The three parts of SAM."""
-
-    image_encoder: ImageEncoderViT
-    prompt_encoder: PromptEncoder
-    mask_decoder: MaskDecoder
-
-
-def build_sam(shape: SamShape) -> Sam:
-    """SAM of the given sizes with random weights, made of segment_anything's own classes."""
-    side = shape.image_size_px // shape.patch_px
-    return Sam(
-        ImageEncoderViT(
-            img_size=shape.image_size_px,
-            patch_size=shape.patch_px,
-            embed_dim=shape.width,
-            depth=shape.layers,
-            num_heads=shape.heads,
-            out_chans=shape.prompt_width,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            use_rel_pos=shape.relative_position,
-            window_size=shape.window,
-            global_attn_indexes=tuple(shape.global_attention),
-        ),
-        PromptEncoder(
-            embed_dim=shape.prompt_width,
-            image_embedding_size=(side, side),
-            input_image_size=(shape.image_size_px, shape.image_size_px),
-            mask_in_chans=16,
-        ),
-        MaskDecoder(
-            transformer_dim=shape.prompt_width,
-            transformer=TwoWayTransformer(
-                depth=2, embedding_dim=shape.prompt_width, mlp_dim=8 * shape.prompt_width, num_heads=8
-            ),
-        ),
-    )
-
-
-def save_sam(sam: Sam, path: Path) -> None:
-    """Writes the parts as one `.pth` or `.safetensors` with the published checkpoints' names."""
-    weights = {f"{part}.{name}": value for part, name, value in _sam_weights(sam)}
-    if path.suffix == ".safetensors":
-        save_file(weights, path)
-    else:
-        torch.save(weights, path)
-
-
-def load_sam(shape: SamShape, path: Path) -> Sam:
-    """SAM with the weights of a `sam_vit_*.pth`, or of a `.safetensors` that `save_sam` wrote.
-
-    Raises:
-        DataError: no such file, damaged, or names or shapes differ from the given sizes.
-    """
-    stored = read_weights(path)
-    sam = build_sam(shape)
-    expected = {f"{part}.{name}": value.shape for part, name, value in _sam_weights(sam)}
-    ignored = {"pixel_mean", "pixel_std"}
-    check_weights({k: v.shape for k, v in stored.items() if k not in ignored}, expected, path=path)
-    for part, module in vars(sam).items():
-        prefix = f"{part}."
-        module.load_state_dict({k[len(prefix) :]: v for k, v in stored.items() if k.startswith(prefix)})
-    return sam
-
-
-def _sam_weights(sam: Sam) -> Iterable[tuple[str, str, Tensor]]:
-    for part, module in vars(sam).items():
-        for name, value in module.state_dict().items():
-            yield part, name, value
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name in a `.safetensors` file, or in one that `torch.save` wrote.
-
-    Raises:
-        DataError: no such file, damaged, or something else in it.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected weights. Copy it there or run what makes it again.") from None
-    except (*_UNREADABLE, *_UNLOADABLE) as error:
-        raise unreadable(path, error) from None
-    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise DataError(f"{path}: expected names with tensors, found something else. Name the right weights.")
-    return stored
-
-
-def unreadable(path: Path, error: Exception) -> DataError:
-    """The error to raise for weights that cannot be read."""
-    reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-    return DataError(f"{path}: weights cannot be read: {reason}. Copy or download them again.")
-
-
-def check_weights(found: dict[str, torch.Size], expected: dict[str, torch.Size], *, path: Path) -> None:
-    """Raises a DataError that names missing, unknown and wrong-shaped weights, the first few of each."""
-    missing = sorted(expected.keys() - found.keys())
-    unknown = sorted(found.keys() - expected.keys())
-    wrong = [
-        f"{name} {tuple(found[name])}, expected {tuple(expected[name])}"
-        for name in sorted(found.keys() & expected.keys())
-        if found[name] != expected[name]
-    ]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", wrong))
-        if names
-    ]
-    if problems:
-        raise DataError(
-            f"{path}: weights do not fit the network: {'; '.join(problems)}. "
-            "They belong to another configuration; train again or choose the matching file."
-        )
 
 
 def new_words(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -254,7 +107,7 @@ class Backbones:
         place = self._place(self.manifest.llava)
         try:
             tokenizer = AutoTokenizer.from_pretrained(place)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise unreadable(Path(place) / "tokenizer.json", error) from None
         tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
         return tokenizer
@@ -336,19 +189,11 @@ def load_llava(folder: Path, **options: Any) -> LlavaForConditionalGeneration:
             raise ValueError(f"config.json describes a {kind} model, expected llava or llava_next")
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         loaded: Any = LlavaForConditionalGeneration.from_pretrained(folder, **options)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(folder, error) from None
     model, report = loaded
     check_report(model, report, path=folder)
     return model
-
-
-def check_report(model: nn.Module, report: Mapping[str, Any], *, path: Path) -> None:
-    """Raises a DataError where transformers' loading report says that weights are missing or of another shape."""
-    own = {name: value.shape for name, value in model.state_dict().items()}
-    misshapen = {name: shape for name, shape, _ in report["mismatched_keys"]}
-    absent = set(report["missing_keys"]) - misshapen.keys()
-    check_weights({k: misshapen.get(k, shape) for k, shape in own.items() if k not in absent}, own, path=path)
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any], *, parts: dict[str, Path]) -> None:
@@ -363,19 +208,6 @@ def write_manifest(folder: Path, manifest: dict[str, Any], *, parts: dict[str, P
     encoders = {key: manifest[key] for key in ("convnext_image_size_px", "convnext_grid", "sam_shape")}
     fingerprint = hashlib.sha256(json.dumps([hashes, encoders], sort_keys=True).encode()).hexdigest()
     write_json(folder / MANIFEST, {**manifest, "sha256": hashes, "fingerprint": fingerprint})
-
-
-def weights_sha256(place: Path) -> str:
-    """Hash over the weight files (and configuration) of a checkpoint, a file or a folder."""
-    kinds = ("*.safetensors", "*.json", "*.bin")
-    files = [place] if place.is_file() else [file for kind in kinds for file in sorted(place.glob(kind))]
-    if not files:
-        raise DataError(f"{place}: no weights there; expected a .pth file or a folder with .safetensors files.")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def save_trained(network: MirasNetwork, path: Path, *, fingerprint: str) -> None:

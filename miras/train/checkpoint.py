@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from miras.errors import DataError
 from miras.files import disk_errors
-from miras.model.weights import check_weights
+from miras.model.weight_files import check_weights
 
 FILE = "checkpoint.safetensors"
 PREVIOUS = "checkpoint_before.safetensors"

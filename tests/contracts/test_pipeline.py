@@ -14,7 +14,7 @@ import pytest
 from miras.config import read_yaml
 from miras.stages import STAGES
 from tasks import graph, params, preset
-from tasks.results import RESULTS
+from tasks.tracking.results import RESULTS
 
 ROOT = Path(__file__).parents[2]
 PARAMETER_FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]

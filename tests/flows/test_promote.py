@@ -13,9 +13,9 @@ import pytest
 from mlflow.tracking.client import MlflowClient
 
 from benchmarks.workspace import ROOT, STATE
-from tasks.lineage import TAG
-from tasks.moves import Ledger
-from tests.unit.tasks.lineages import ABSENT, CIOU, PRECISION, lineage
+from tasks.registry.lineage import TAG
+from tasks.registry.moves import Ledger
+from tests.unit.tasks.registry.lineages import ABSENT, CIOU, PRECISION, lineage
 
 SCORES = {CIOU: 40.0, PRECISION: 30.0, ABSENT: 80.0}
 
@@ -91,10 +91,10 @@ def test_a_worse_candidate_is_refused_before_anything_starts(registry: Registry)
 def test_forced_and_rolled_back(registry: Registry) -> None:
     forced = registry.run("flows.promote", "--yes", "--force", 'a trial\'s "reason"; $HOME')
     assert (forced.returncode, registry.champion()) == (0, 2), forced.stdout
-    back = registry.run("tasks.rollback", "--reason", "trial over")
+    back = registry.run("tasks.registry.rollback", "--reason", "trial over")
     assert (back.returncode, registry.champion()) == (0, 1)
     assert "version 1 again (was 2)" in back.stdout
-    told = registry.run("tasks.lineage_command", "models:/miras/2").stdout
+    told = registry.run("tasks.registry.lineage_command", "models:/miras/2").stdout
     assert '(forced): a trial\'s "reason"; $HOME' in told
     assert "rollback 2 -> 1" in told
-    assert registry.run("tasks.rollback").returncode == 1
+    assert registry.run("tasks.registry.rollback").returncode == 1

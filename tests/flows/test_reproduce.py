@@ -16,8 +16,9 @@ from mlflow.tracking.client import MlflowClient
 from miras.errors import ConfigError
 from miras.reproduce.records import PaperTable, Request, Run
 from miras.reproduce.results import read_record
-from tasks import environment, reproduction, reproduction_outlook
-from tasks.reproduction import RunsFailedError, StageFailedError
+from tasks import environment
+from tasks.reproduction import outlook, runs
+from tasks.reproduction.runs import RunsFailedError, StageFailedError
 from tests.flows.conftest import ROOT
 
 STAGE = """\
@@ -54,10 +55,10 @@ stages:
 """
 
 KILLED = """\
-from tasks import reproduction
+from tasks.reproduction import runs
 from tests.flows.test_reproduce import toy_run
 run = toy_run(seconds=60)
-reproduction.reproduce(run, {}, until="evaluate")
+runs.reproduce(run, {}, until="evaluate")
 """
 
 
@@ -77,7 +78,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "miras")
-    for name in (*reproduction.CODE, "pictures"):
+    for name in (*runs.CODE, "pictures"):
         (tmp_path / name).mkdir()
     (tmp_path / "infra" / "stage.py").write_text(STAGE)
     (tmp_path / "pictures" / "a cat.png").touch()
@@ -95,8 +96,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def made(run: Run) -> dict[str, str]:
     """Brings the run up to date; what became of each stage."""
     stages: dict[str, str] = {}
-    reproduction.make_workspace(run, Path.cwd())
-    reproduction.reproduce(run, stages, until="evaluate")
+    runs.make_workspace(run, Path.cwd())
+    runs.reproduce(run, stages, until="evaluate")
     return stages
 
 
@@ -119,9 +120,9 @@ def test_runs_share_what_is_equal_and_leave_the_users_repository_alone(workspace
 def test_a_stage_that_fails_is_told_in_its_own_words(workspace: Path) -> None:
     stages: dict[str, str] = {}
     run = toy_run(score=None)
-    reproduction.make_workspace(run, workspace)
+    runs.make_workspace(run, workspace)
     with pytest.raises(StageFailedError, match="evaluate: no score"):
-        reproduction.reproduce(run, stages, until="evaluate")
+        runs.reproduce(run, stages, until="evaluate")
     assert stages == {"data": "done", "evaluate": "failed"}
 
 
@@ -139,12 +140,12 @@ def test_outside_of_a_project_it_says_where_to_go(workspace: Path) -> None:
     (workspace / ".dvc" / "config").unlink()
     (workspace / ".dvc").rename(workspace / "gone")
     with pytest.raises(ConfigError, match=r"Run in the folder that holds dvc\.yaml"):
-        reproduction.make_workspace(toy_run(), workspace)
+        runs.make_workspace(toy_run(), workspace)
 
 
 def test_after_a_kill_the_same_call_goes_on_with_what_is_left(workspace: Path) -> None:
     run = toy_run(seconds=60)
-    reproduction.make_workspace(run, workspace)
+    runs.make_workspace(run, workspace)
     process = subprocess.Popen([sys.executable, "-c", KILLED])
     deadline = time.monotonic() + 60
     while not (workspace / run.folder / "work" / "began").exists():
@@ -169,25 +170,25 @@ def test_a_record_says_how_a_run_ended_and_links_the_evaluation_that_was_made(wo
     checkpoint = workspace / run.folder / "work" / "evaluate" / "checkpoint"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
-    reproduction.make_run.fn(run)
+    runs.make_run.fn(run)
     assert not checkpoint.exists()
     first = read_record(run.record)
     assert first is not None
     assert (first.is_done, first.mlflow_url, first.stages) == (True, None, {"data": "done", "evaluate": "done"})
     assert first.commit == git("rev-parse", "HEAD")[:12]
     client = MlflowClient()
-    tags = {f"data.{path}": identity for path, identity in reproduction._inputs(run).items()}
+    tags = {f"data.{path}": identity for path, identity in runs._inputs(run).items()}
     experiment = client.create_experiment("miras")
     for score in ("40.0", "41.0"):
         found = client.create_run(experiment, tags={**tags, "stage": "evaluate"}, run_name=score)
         client.log_param(found.info.run_id, "evaluate.score", score)
         client.log_param(found.info.run_id, "evaluate.seconds", "0")
         client.set_terminated(found.info.run_id, "FINISHED")
-    url = str(reproduction.mlflow_url(run))
+    url = str(runs.mlflow_url(run))
     assert client.get_run(url.rpartition("/")[2]).info.run_name == "41.0", "same inputs, other settings: another run"
     failing = toy_run(score=None)
     with pytest.raises(StageFailedError):
-        reproduction.make_run.fn(failing)
+        runs.make_run.fn(failing)
     second = read_record(failing.record)
     assert second is not None
     assert (second.is_done, second.message) == (False, "evaluate: no score")
@@ -207,16 +208,16 @@ def table() -> PaperTable:
 
 
 def test_a_dry_run_tells_what_would_be_run_without_running_it(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduction_outlook, "_hours", lambda run, kinds: 0.5)  # plans networks only
-    monkeypatch.setattr(reproduction_outlook, "describe_data", lambda runs: "toys")
+    monkeypatch.setattr(outlook, "_hours", lambda run, kinds: 0.5)  # plans networks only
+    monkeypatch.setattr(outlook, "describe_data", lambda runs: "toys")
     asked = Request("toy-1", table(), "smoke", 1, (toy_run("one"), toy_run("two", score=43.0)), {}, {})
-    before = reproduction_outlook.outlook(asked)
+    before = outlook.outlook(asked)
     assert "one, seed 0  to be run: data, evaluate\n" in before
     assert "two, seed 0  to be run: evaluate; made by an earlier run of this table: data\n" in before
     assert "2 runs, 3 stages to be run of 4." in before
     assert list((workspace / "reproductions").iterdir()) == []
     made(toy_run("two", score=43.0))
-    after = reproduction_outlook.outlook(asked)
+    after = outlook.outlook(asked)
     assert "one, seed 0  to be run: evaluate; restored: data\n" in after
     assert "two, seed 0  restored: data, evaluate\n" in after
 
@@ -224,12 +225,12 @@ def test_a_dry_run_tells_what_would_be_run_without_running_it(workspace: Path, m
 def test_failed_runs_are_the_commands_failure(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("miras.reproduce.results.describe_data", lambda runs: "toys")
     asked = Request("toy-1", table(), "smoke", 1, (toy_run("one"), toy_run("two", score=None)), {}, {})
-    reproduction.make_run.fn(asked.runs[0])
-    reproduction.check_failures(reproduction.write_table(asked, {}))
+    runs.make_run.fn(asked.runs[0])
+    runs.check_failures(runs.write_table(asked, {}))
     with pytest.raises(StageFailedError):
-        reproduction.make_run.fn(asked.runs[1])
-    result = reproduction.write_table(asked, {})
+        runs.make_run.fn(asked.runs[1])
+    result = runs.write_table(asked, {})
     with pytest.raises(RunsFailedError, match=r"1 of 2 runs failed:\n  two, seed 0: evaluate: no score"):
-        reproduction.check_failures(result)
+        runs.check_failures(result)
     assert [row.own[0].mean for row in result.rows] == [41.0, None]
     assert result.rows[1].own[0].reason == "the run failed"

@@ -36,7 +36,7 @@ from miras.model.responder import save_weights
 from miras.model.weights import Backbones
 from miras.paths import Paths
 from miras.sources.scenes import read
-from tasks import services
+from tasks.servers import services
 from tests.unit.evaluate.conftest import ONE_PROCESS, make_config
 from tests.unit.generate.conftest import CONFIG, with_phrases
 from tests.unit.model.tiny_network import network_config

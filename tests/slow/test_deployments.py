@@ -165,11 +165,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     found = Site(folder, port, environment)
     found.set_modes()
     try:
-        found.command("tasks.services", "deploy")
+        found.command("tasks.servers.services", "deploy")
         environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         yield found
     finally:
-        found.command("tasks.services", "stop")
+        found.command("tasks.servers.services", "stop")
 
 
 def _graph() -> str:
@@ -199,7 +199,7 @@ def test_every_deployment_is_there_with_its_form_and_no_schedule_is_on(site: Sit
 
 
 def test_deploying_again_changes_nothing(site: Site) -> None:
-    site.command("tasks.services", "deploy")
+    site.command("tasks.servers.services", "deploy")
     assert len(site.ask("deployments/filter")) == len(NAMES)
     assert len(site.ask("automations/filter")) == 1
 
@@ -272,7 +272,7 @@ def test_a_run_is_suspended_while_people_work_and_goes_on(site: Site) -> None:
 
 def test_a_failed_run_is_told_once_and_shows_its_message_alone(site: Site) -> None:
     with _receiver(site) as url:
-        site.command("tasks.automations", "failure-notification", MIRAS_NOTIFY_URL=url)
+        site.command("tasks.orchestration.automations", "failure-notification", MIRAS_NOTIFY_URL=url)
         fine = site.begin("train-miras", "until_stage=ingest")
         site.wait_for(fine, "Completed")
         failed = site.begin("train-miras", generate="wrong")
@@ -314,7 +314,7 @@ def test_a_killed_worker_does_not_end_its_run_and_a_killed_run_is_seen_at_once(s
     site.wait_for_file("generate.began")
     os.kill(_worker(site), 9)
     site.wait_for(run, "Completed")
-    site.command("tasks.services", "deploy")
+    site.command("tasks.servers.services", "deploy")
     run = site.begin("train-miras", generate="sleep300")
     site.wait_for_file("generate.began")
     (engine,) = subprocess.check_output(["pgrep", "-P", str(_worker(site)), "-f", "prefect.engine"], text=True).split()

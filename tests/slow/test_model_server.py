@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 REGISTER = """
 import sys
 from pathlib import Path
-from tasks.registry import RegisterConfig, _log
+from tasks.registry.register import RegisterConfig, _log
 from mlflow.tracking.client import MlflowClient
 version = _log(Path(sys.argv[1]), RegisterConfig(model_name="miras", alias="candidate"), None, {})
 MlflowClient().set_registered_model_alias("miras", "candidate", str(version))

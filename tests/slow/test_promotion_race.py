@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking.client import MlflowClient
 
-from tasks.lineage import TAG
-from tasks.moves import Ledger
-from tests.unit.tasks.lineages import CIOU, lineage
+from tasks.registry.lineage import TAG
+from tasks.registry.moves import Ledger
+from tests.unit.tasks.registry.lineages import CIOU, lineage
 
 pytestmark = pytest.mark.slow
 
@@ -27,9 +27,9 @@ ROUNDS = 40
 VERSIONS = 5
 PROMOTER = """\
 import random, sys
-from tasks.gates import Gate, PromoteConfig
-from tasks.moves import MoveLostError
-from tasks.promotion import compare, promote, roll_back
+from tasks.registry.gates import Gate, PromoteConfig
+from tasks.registry.moves import MoveLostError
+from tasks.registry.promotion import compare, promote, roll_back
 name, rounds, ciou = sys.argv[1], int(sys.argv[2]), "dialogues_own_ciou"
 config = PromoteConfig(alias="champion", gates={ciou: Gate(better="higher", tolerance=0.0)})
 for number in range(rounds):

@@ -31,7 +31,7 @@ from mlflow.tracking.client import MlflowClient
 
 from benchmarks.workspace import STATE, copy_repository
 from miras.errors import ServiceUnavailableError
-from tasks import shared
+from tasks.servers import shared
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,7 +46,7 @@ STAGE = """\
 import json, time
 from pathlib import Path
 from tasks import environment, params
-from tasks.tracking import record_stage
+from tasks.tracking.record import record_stage
 
 environment.prepare()
 work = Path("work/ingest/outage")
@@ -98,8 +98,8 @@ class Servers:
         )
 
     def manage(self, action: str) -> subprocess.CompletedProcess[str]:
-        """`python -m tasks.shared ACTION`."""
-        return self.run("python", "-m", "tasks.shared", action, "--settings", str(self.settings_file))
+        """`python -m tasks.servers.shared ACTION`."""
+        return self.run("python", "-m", "tasks.servers.shared", action, "--settings", str(self.settings_file))
 
     def kill(self, name: str) -> None:
         """kill -9 for a server and its workers."""
@@ -215,7 +215,7 @@ def test_a_pipeline_records_and_pushes_and_a_second_clone_has_the_same(
     clone = tmp_path / "clone"
     shutil.copytree(servers.workspace, clone, ignore=shutil.ignore_patterns("data", "reports", "cache", "tmp", "work"))
     (clone / ".dvc" / "tmp").mkdir(exist_ok=True)
-    fetch = "from tasks.storage import fetch; print(fetch())"
+    fetch = "from tasks.storage.outputs import fetch; print(fetch())"
     fetched = servers.run("python", "-c", fetch, folder=clone, DVC_SITE_CACHE_DIR=str(tmp_path / "site"))
     assert (clone / "data" / "split").is_dir(), fetched.stdout
     assert content_of(clone / "data") == content_of(servers.workspace / "data")
@@ -238,7 +238,7 @@ def test_without_the_password_the_stages_go_on_and_the_records_are_sent_later(
     assert "MLFLOW_TRACKING_PASSWORD" in done.stdout
     assert "Traceback" not in done.stdout
     assert "a-wrong-password" not in done.stdout
-    sent = servers.run("python", "-m", "tasks.sync")
+    sent = servers.run("python", "-m", "tasks.tracking.sync")
     assert "1 pipeline run(s) sent" in sent.stdout
 
 
@@ -257,7 +257,7 @@ def test_metrics_arrive_in_order_and_once_when_the_server_was_away(servers: Serv
     assert stage.poll() is None, "the stage must not end because MLflow is away"
     assert servers.manage("start").returncode == 0
     assert stage.wait() == 0
-    servers.run("python", "-m", "tasks.sync")
+    servers.run("python", "-m", "tasks.tracking.sync")
     experiment = client.get_experiment_by_name("miras")
     assert experiment is not None
     (run, *_) = client.search_runs([experiment.experiment_id], "tags.stage = 'ingest'", order_by=["start_time DESC"])
@@ -315,7 +315,7 @@ def test_an_upload_that_is_cut_off_becomes_a_whole_object(
     import boto3
     from dvc.repo import Repo
 
-    from tasks.storage import send
+    from tasks.storage.outputs import send
 
     proxy = CuttingProxy(store, after_bytes=2**20, times=times)
     for name, value in {

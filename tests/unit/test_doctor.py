@@ -17,7 +17,8 @@ from miras import doctor
 from miras.doctor import Finding, Gpu
 from miras.machine import memory_limit
 from miras.model.config import BackbonesConfig
-from miras.model.weights import SAM_SHAPES, Backbones, write_manifest
+from miras.model.sam import SAM_SHAPES
+from miras.model.weights import Backbones, write_manifest
 from tests.unit.model.tiny_network import tiny_mini, write_backbones
 
 ROOT = Path(__file__).parents[2]

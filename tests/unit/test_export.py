@@ -28,8 +28,10 @@ from miras.export import check_space, difference, export, made_up_logits, open_t
 from miras.model.network import PARTS, MirasNetwork
 from miras.model.records import Response
 from miras.model.responder import NETWORK, WEIGHTS, Responder, save_weights
+from miras.model.sam import build_sam, load_sam, save_sam
 from miras.model.talker import Talker
-from miras.model.weights import Backbones, build_sam, load_llava, load_sam, load_trained, read_weights, save_sam
+from miras.model.weight_files import read_weights
+from miras.model.weights import Backbones, load_llava, load_trained
 from miras.origins import dvc_hash, recorded_origins
 from miras.pretrained import DESCRIPTION, OWN_WEIGHTS, Miras, file_sha256, open_export, read_picture
 from tests.unit.model.tiny_network import make_network, network_config, tiny_mini, write_backbones

@@ -19,7 +19,7 @@ from miras.errors import ConfigError
 from miras.model.blueprint import draw_blueprint, part_sizes
 from miras.model.config import BackbonesConfig
 from miras.model.decoder import decode_masks
-from miras.model.weights import SamShape, build_sam
+from miras.model.sam import SamShape, build_sam
 from miras.plan import Plan, disk, plan, planning, render
 from miras.plan.effort import language_flops
 from miras.plan.memory import DECODER_MAPS, Shapes, TrainingSetup, activation_memory, shapes_of, weight_memory

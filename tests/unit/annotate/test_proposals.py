@@ -12,7 +12,7 @@ from PIL import Image
 from miras.annotate import proposals
 from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import DataError
-from miras.model.weights import SamShape, build_sam, save_sam
+from miras.model.sam import SamShape, build_sam, save_sam
 from miras.sources.annotations import outline_mask
 from tests.unit.annotate.workspace import HEIGHT, WIDTH, Workspace
 

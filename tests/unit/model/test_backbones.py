@@ -11,7 +11,8 @@ from miras.errors import ConfigError, DataError
 from miras.model import pretraining
 from miras.model.backbones import run, train_split_source
 from miras.model.config import BackbonesConfig, Mini
-from miras.model.weights import Backbones, build_sam, save_sam
+from miras.model.sam import build_sam, save_sam
+from miras.model.weights import Backbones
 from miras.paths import Paths
 from tests.unit.model.tiny_network import network_config, tiny_mini
 from tests.unit.train.workspace import build_workspace

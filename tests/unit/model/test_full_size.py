@@ -19,7 +19,7 @@ from miras.errors import ConfigError
 from miras.model.blueprint import Blueprint, PartSize, convnext_config, draw_blueprint, llava_config, part_sizes
 from miras.model.config import BackbonesConfig
 from miras.model.mini import build_llava, train_tokenizer
-from miras.model.weights import SAM_SHAPES, build_sam
+from miras.model.sam import SAM_SHAPES, build_sam
 from tests.unit.model.tiny_network import TEXTS, network_config, tiny_mini
 
 LLAVA_7B, CONVNEXT_LARGE = "llava-hf/llava-1.5-7b-hf", "facebook/convnext-large-384-22k-1k"

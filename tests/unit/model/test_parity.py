@@ -22,8 +22,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from miras.model import losses
 from miras.model.decoder import decode_masks
 from miras.model.mining import PatchMining
+from miras.model.sam import Sam, SamShape, build_sam
 from miras.model.vision import VisionEncoders, frame, mask_to_frame, masks_from_frame
-from miras.model.weights import Sam, SamShape, build_sam
 
 SIDE = 256  # of SAM's input; a picture with this longer side is not resized
 SIZES = [(480, 640), (683, 1024), (1024, 333)]  # height, width: fact sheet section 7

@@ -13,13 +13,14 @@ from PIL import Image
 
 from miras.errors import DataError
 from miras.model import losses
+from miras.model.dense_targets import DenseBatch, named_masks, sample_at
 from miras.model.features import INDEX, FeatureStore
 from miras.model.mini import sam_shape
-from miras.model.pretraining import DenseBatch, named_masks, sample_at
+from miras.model.sam import build_sam, load_sam, save_sam
 from miras.model.schedule import warm_up_decay
 from miras.model.tokens import IGNORED, RowBuilder, TurnText
 from miras.model.vision import frame, mask_to_frame, masks_from_frame
-from miras.model.weights import Backbones, build_sam, load_sam, save_sam
+from miras.model.weights import Backbones
 from miras.paths import Paths
 from miras.torchvision_compat import check_versions
 from tests.unit.model.tiny_network import tiny_mini

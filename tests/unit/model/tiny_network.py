@@ -11,9 +11,10 @@ from miras.model.config import Mini, NetworkConfig
 from miras.model.mini import build_convnext, build_llava, sam_shape, save_mini, train_tokenizer
 from miras.model.mining import PatchMining
 from miras.model.network import MirasNetwork
+from miras.model.sam import build_sam
 from miras.model.tokens import RowBuilder, TokenRow
 from miras.model.vision import PictureFeatures
-from miras.model.weights import Backbones, build_sam
+from miras.model.weights import Backbones
 from miras.train.collate import chunks, count
 
 TEXTS = [

@@ -14,7 +14,7 @@ from tasks import params, preset
 @pytest.fixture
 def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two presets of one section each; params.yaml is one of them."""
-    monkeypatch.setattr(params, "SECTIONS", {"register": "tasks.registry:RegisterConfig"})
+    monkeypatch.setattr(params, "SECTIONS", {"register": "tasks.registry.register:RegisterConfig"})
     (workspace / "presets").mkdir()
     for name in ("tiny", "smoke"):
         (workspace / "presets" / f"{name}.yaml").write_text(f"register: {{model_name: {name}, alias: candidate}}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.registry import RegisterConfig
+from tasks.registry.register import RegisterConfig
 from tasks.resume import remove_older, work_folder
 
 SETTINGS = {"register": RegisterConfig(model_name="m", alias="a")}

@@ -11,10 +11,10 @@ from mlflow.tracking.client import MlflowClient
 from miras.errors import MirasError, ServiceUnavailableError
 from tasks import environment, failure, params
 from tasks.pipeline_run import Owner
-from tasks.shipping import service_errors, ship
-from tasks.spool import Spool, pipelines
-from tasks.sync import send_remaining
-from tasks.tracking import record_stage
+from tasks.tracking.record import record_stage
+from tasks.tracking.shipping import service_errors, ship
+from tasks.tracking.spool import Spool, pipelines
+from tasks.tracking.sync import send_remaining
 
 ROOT = Path(__file__).parents[3]
 PLANTED = "planted-secret"

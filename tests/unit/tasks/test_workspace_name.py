@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import services
+from tasks.servers import services
 from tasks.workspace_name import SUFFIX_VARIABLE, workspace_name
 
 

@@ -1,0 +1,1 @@
+"""What ties the flows to Prefect: its API, log, pages, automations and workers."""

@@ -1,0 +1,1 @@
+"""Versions in MLflow's registry: made, described, compared, promoted and put back."""

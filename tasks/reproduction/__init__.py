@@ -1,0 +1,1 @@
+"""The runs behind a paper's table, and what they would cost."""

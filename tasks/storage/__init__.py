@@ -1,0 +1,1 @@
+"""DVC's remote: outputs sent and fetched, both checked."""

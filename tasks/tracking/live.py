@@ -1,0 +1,173 @@
+"""Sends the records of a pipeline run to MLflow while its stages run: one process of its own beside them.
+
+    python -m tasks.tracking.live PIPELINE_FOLDER
+
+A process, not a thread: importing MLflow takes seconds of a stage's own imports, and two threads that import packages
+with circular imports can break each other (seen). One for all stages, so that MLflow is imported once. It ends with
+the pipeline run: when the run was asked to end, or its owner is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from miras.errors import ServiceUnavailableError
+from tasks.tracking.shipping import ship
+from tasks.tracking.spool import Spool, close, close_dead_runs, pipelines, remove_finished
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.2  # between two looks for a stage that has ended
+_INTERVAL_S = 5.0  # between two sendings of a running stage's records
+_RETRY_INTERVAL_S = 60.0  # to a server that is away
+_SYSTEM_INTERVAL_S = 10.0
+
+
+class MetricsTail:
+    """Copies new lines of a stage's `metrics.jsonl` into the spool.
+
+    A line is a JSON object with `step`, `samples` and numbers by name. A resumed training may cut the file
+    back to its checkpoint and write the same steps again: each step of a metric is copied once.
+    """
+
+    def __init__(self, file: Path, spool: Spool) -> None:
+        self._file = file
+        self._spool = spool
+        self._offset_bytes = 0
+        self._seen: set[tuple[str, int]] = set()
+
+    def copy(self) -> None:
+        """Copies what was written since the last call."""
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as lines:
+            if self._file.stat().st_size < self._offset_bytes:
+                self._offset_bytes = 0
+            lines.seek(self._offset_bytes)
+            for line in lines:
+                if not line.endswith(b"\n"):  # being written
+                    break
+                self._offset_bytes += len(line)
+                self._copy_line(json.loads(line))
+
+    def _copy_line(self, record: dict[str, Any]) -> None:
+        step = int(record["step"])
+        numbers = {
+            name: float(value)
+            for name, value in record.items()
+            if name not in ("step", "time") and isinstance(value, (int, float)) and (name, step) not in self._seen
+        }
+        if numbers:
+            self._seen.update((name, step) for name in numbers)
+            self._spool.metrics(numbers, step=step)
+
+
+class Sender:
+    """Copies what the stages measure into their runs, and sends the runs, until the pipeline run has ended."""
+
+    def __init__(self, pipeline: Spool) -> None:
+        self._pipeline = pipeline
+        self._tails: dict[Path, MetricsTail] = {}
+        self._closed: set[Path] = set()
+        self._is_away = False
+        self._next_copy_s = 0.0
+        self._next_ship_s = 0.0
+        self._next_sample_s = time.monotonic() + _SYSTEM_INTERVAL_S
+
+    def until_end(self) -> None:
+        """Works until the pipeline run is over; then sends also what earlier ones left."""
+        # `dvc exp run --temp` removes the folder with everything in it
+        while self._pipeline.folder.exists() and not self._pipeline.wanted_status():
+            self.look()
+            time.sleep(_LOOK_S)
+        if self._pipeline.folder.exists():
+            self.look()
+        close_dead_runs()
+        self._ship(pipelines())
+        remove_finished()
+
+    def look(self) -> None:
+        """Closes the runs that have ended and sends them at once; sends the others from time to time."""
+        running = [run for run in self._pipeline.children() if run.folder not in self._closed]
+        ended = [run for run in running if run.wanted_status()]
+        now_s = time.monotonic()
+        if now_s >= self._next_copy_s or ended:
+            self._next_copy_s = now_s + _INTERVAL_S
+            for run in running:
+                self._copy(run)
+        for run in ended:
+            self._closed.add(run.folder)
+            if run.last_status() == "RUNNING":  # else the stage has closed it itself
+                close(run, self._pipeline)
+        if now_s >= self._next_sample_s and _wants_system_metrics():
+            self._next_sample_s = now_s + _SYSTEM_INTERVAL_S
+            for run in running:
+                if run not in ended:
+                    run.metrics(system_metrics())
+        if now_s >= self._next_ship_s or ended:
+            self._ship([self._pipeline])
+        for run in ended:
+            run.ending.unlink(missing_ok=True)
+
+    def _copy(self, run: Spool) -> None:
+        file = run.metrics_file()
+        if file:
+            self._tails.setdefault(run.folder, MetricsTail(file, run)).copy()
+
+    def _ship(self, spools: list[Spool]) -> None:
+        self._next_ship_s = time.monotonic() + _INTERVAL_S
+        try:
+            for pipeline in spools:
+                ship(pipeline)
+        except ServiceUnavailableError as error:
+            self._next_ship_s = time.monotonic() + _RETRY_INTERVAL_S
+            if not self._is_away:  # said once
+                log.warning("%s", error)
+            self._is_away = True
+        else:
+            self._is_away = False
+
+
+def _wants_system_metrics() -> bool:
+    return os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "false"
+
+
+def system_metrics() -> dict[str, float]:
+    """Load of processors, memory, disk and GPUs now, under the names MLflow's own page shows."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+    monitors: list[Any] = [CPUMonitor(), DiskMonitor()]
+    try:
+        monitors.append(GPUMonitor())
+    except (ImportError, RuntimeError):  # no NVIDIA library or no such device: nothing to measure
+        log.debug("tracking.no_gpu_metrics")
+    values: dict[str, float] = {}
+    for monitor in monitors:
+        monitor.collect_metrics()
+        values.update({f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()})
+    return values
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process's work."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.tracking.live")
+    parser.add_argument("pipeline", type=Path)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # we say ourselves when a server is away
+    Sender(Spool(options.pipeline)).until_end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

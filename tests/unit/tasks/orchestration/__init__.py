@@ -1,0 +1,1 @@
+"""What ties the flows to Prefect."""

@@ -1,0 +1,1 @@
+"""What is sent to DVC's remote and fetched from it."""
