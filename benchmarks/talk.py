@@ -183,8 +183,7 @@ def by_whole_rows(network: MirasNetwork, rows: Sequence[PromptRow], *, end_id: i
     states: list[Tensor] = []
     ids: list[int] = []
     while not ids or ids[-1] != end_id:
-        attention = torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device)
-        states.append(network.states(embedded, attention=attention)[:, -1])
+        states.append(network.states(embedded)[:, -1])
         token = network.text_output(states[-1]).argmax(dim=-1)
         ids.append(int(token))
         yield [ids[-1]]

@@ -267,7 +267,7 @@ def _states(model: OpenedModel, row: TokenRow, features: PictureFeatures, *, mem
         image_tokens=model.network.image_tokens(features),
         memory=memory,
     )
-    return model.network.states(embedded, attention=torch.ones_like(ids))
+    return model.network.states(embedded)
 
 
 def _memory(model: OpenedModel, row: TokenRow, picture: Image.Image) -> MemoryTokens:

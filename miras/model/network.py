@@ -15,9 +15,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from segment_anything.modeling import MaskDecoder, PromptEncoder
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
-from transformers.cache_utils import Cache
 
-from miras.errors import ConfigError
 from miras.model import losses
 from miras.model.alignment import RegionAlignment
 from miras.model.batch import Batch, Losses, MaskLogits, MemoryTokens
@@ -27,6 +25,8 @@ from miras.model.losses import LossWeights
 from miras.model.memory import MaskMemory
 from miras.model.mining import PatchMining
 from miras.model.new_rows import NewRowsEmbedding, NewRowsHead
+from miras.model.packed_attention import NAME as PACKED
+from miras.model.packed_attention import Packing, packing
 from miras.model.vision import PictureFeatures
 
 # Part of the network -> how the names of its parameters begin. What a training stage can freeze.
@@ -59,11 +59,7 @@ class MirasNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.language = llava.model.language_model
-        if self.language.config._attn_implementation != "sdpa":  # others read the mask of packed rows as numbers
-            raise ConfigError(
-                f"the language model was opened with attention {self.language.config._attn_implementation!r}; packed "
-                'rows are right under "sdpa" only. Open it with attn_implementation="sdpa".'
-            )
+        self.language.set_attn_implementation(PACKED)
         self.text_output = llava.lm_head
         if config.language_training == "lora":
             add_adapters(self.language, rank=config.lora_rank, alpha=config.lora_alpha)
@@ -161,24 +157,23 @@ class MirasNetwork(nn.Module):
         self,
         embedded: Tensor,
         *,
-        attention: Tensor,
+        packed: Packing | None = None,
         positions: Tensor | None = None,
-        cache: Cache | None = None,
     ) -> Tensor:
         """Last-layer states [B, T, W] of the language model.
 
         Args:
             embedded: [B, T, W].
-            attention: int [B, T], 1 where a row is, or bool [B, 1, T, T], True where token i sees token j.
-            positions: int [B, T].
-            cache: keys and values of earlier tokens.
+            packed: how rows are packed and where they end; None: each is one dialogue without padding.
+            positions: int [B, T], of each token in its dialogue read alone; None: its place in the row.
         """
+        rows, tokens, _ = embedded.shape
         return self.language(
             inputs_embeds=embedded,
-            attention_mask=attention,
+            attention_mask=embedded.new_ones(1, 1, 1, 1),  # read by nobody: without one, the library makes its own
             position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=False,
+            packed=packed or ((tokens,),) * rows,
         ).last_hidden_state
 
     def seg_prompts(self, spans: Tensor, *, is_padding: Tensor, query_at: Tensor, aligned: Tensor) -> Tensor:
@@ -236,7 +231,7 @@ class MirasNetwork(nn.Module):
         tokens = self.image_tokens(batch.features)[batch.picture_index]
         embedded = self.embed(batch.ids, image_start=batch.image_start, image_tokens=tokens, memory=batch.memory)
         embedded = embedded + 0.0 * tokens.sum()  # rows without picture: ranks must run the same modules
-        states = self.states(embedded, attention=attention_mask(batch.parts), positions=batch.positions)
+        states = self.states(embedded, packed=packing(batch.parts), positions=batch.positions)
         return states, self._decode(batch, states)
 
     def losses(self, batch: Batch, states: Tensor, logits: MaskLogits, *, weights: LossWeights) -> Losses:
@@ -290,23 +285,6 @@ class MirasNetwork(nn.Module):
 def prefixes(parts: Collection[str]) -> tuple[str, ...]:
     """How the names of the given parts' parameters begin."""
     return tuple(prefix for part in parts for prefix in PARTS[part])
-
-
-def attention_mask(parts: Tensor) -> Tensor:
-    """Who sees whom in packed rows.
-
-    Args:
-        parts: int [B, T], see `Batch.parts`.
-
-    Returns:
-        int [B, T], 1 where a row is, when no row packs several dialogues; else bool [B, 1, T, T]: token i sees the
-        tokens before it in the prefix and in its own dialogue.
-    """
-    if int(parts.max()) <= 1:
-        return (parts >= 0).long()
-    here, there = parts[:, :, None], parts[:, None, :]
-    is_before = torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool, device=parts.device).tril()
-    return (is_before & ((here == there) | (there == 0)))[:, None]
 
 
 def add_adapters(language: nn.Module, *, rank: int, alpha: int) -> None:

@@ -90,8 +90,7 @@ def training_effort(
 def language_flops(blueprint: Blueprint, shapes: Shapes, *, tokens: int) -> int:
     """Forward operations of the language model for one row, without its output layer."""
     embedded = torch.empty(1, tokens, shapes.width, device="meta")
-    seen = torch.empty(1, 1, tokens, tokens, dtype=torch.bool, device="meta")
-    return _count(lambda: blueprint.network.states(embedded, attention=seen))
+    return _count(lambda: blueprint.network.states(embedded))
 
 
 def image_token_flops(blueprint: Blueprint, shapes: Shapes) -> int:

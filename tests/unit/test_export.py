@@ -138,7 +138,7 @@ def test_transformers_alone_opens_the_root_and_gives_the_same_text_logits(
     assert {tokenizer.convert_tokens_to_ids(marker) for marker in ("[OBJ]", "[SEG]", "[REF]")} <= set(ids[0].tolist())
     with torch.no_grad():
         embedded = network.language.get_input_embeddings()(ids)
-        ours = network.text_output(network.states(embedded, attention=torch.ones_like(ids)))
+        ours = network.text_output(network.states(embedded))
         torch.testing.assert_close(llava(input_ids=ids).logits, ours, rtol=1e-4, atol=1e-4)
     for name, value in llava.model.multi_modal_projector.named_parameters():
         torch.testing.assert_close(value, network.projector.get_parameter(name), rtol=0, atol=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from miras.errors import ConfigError, DataError
+from miras.errors import DataError
 from miras.model.decoder import decode_masks
 from miras.model.decoding import finish, generate
 from miras.model.losses import LossWeights
@@ -75,20 +75,6 @@ def test_the_prompt_state_is_the_one_that_chose_seg_in_step_by_step_decoding(
     assert spoken.ids == answer_ids[:-1]
     torch.testing.assert_close(spoken.states[first + 1 : last + 2], gathered[0], rtol=1e-4, atol=1e-5)
     assert logits.targets.shape == (1, 32, 32)
-
-
-def test_another_attention_than_the_packed_rows_need_is_refused(backbones: Backbones) -> None:
-    llava = backbones.llava(attn_implementation="eager")
-    network, _ = make_network(backbones)
-    with pytest.raises(ConfigError, match="sdpa"):
-        MirasNetwork(
-            network.config,
-            llava=llava,
-            prompt_encoder=network.prompt_encoder,
-            mask_decoder=network.mask_decoder,
-            high_width=24,
-            new_words=[],
-        )
 
 
 def test_changing_the_question_changes_the_mask(backbones: Backbones) -> None:
@@ -169,10 +155,8 @@ def test_lora_trains_adapters_and_the_rows_of_new_words_only(backbones: Backbone
     assert not any(name.startswith("text_output.base") for name in trained)
     assert {name.split(".")[-4] for name in language if "lora_" in name} == {"q_proj", "v_proj"}
     plain, _ = make_network(backbones)
-    embedded, attention = torch.randn(1, 5, 32), torch.ones(1, 5, dtype=torch.long)
-    torch.testing.assert_close(  # adapters start as the identity
-        network.states(embedded, attention=attention), plain.states(embedded, attention=attention)
-    )
+    embedded = torch.randn(1, 5, 32)
+    torch.testing.assert_close(network.states(embedded), plain.states(embedded))  # adapters start as the identity
     save_weights(network, tmp_path, fingerprint=backbones.manifest.fingerprint)
     Responder.load(backbones.folder, tmp_path)
 

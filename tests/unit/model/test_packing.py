@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from miras.model.losses import LossWeights
-from miras.model.network import attention_mask
 from miras.model.new_rows import NewRowsEmbedding, NewRowsHead
+from miras.model.packed_attention import packed_attention, packing
 from miras.model.tokens import TurnText
 from miras.model.vision import PictureFeatures
 from miras.model.weights import Backbones
@@ -42,13 +44,40 @@ def test_the_loss_and_masks_of_a_packed_row_equal_those_of_its_dialogues_alone(b
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
-def test_a_dialogue_sees_the_prefix_and_itself_alone() -> None:
-    parts = torch.tensor([[0, 0, 1, 1, 2, 2, -1]])
-    seen = attention_mask(parts)[0, 0].int().tolist()
-    assert seen[3] == [1, 1, 1, 1, 0, 0, 0]
-    assert seen[4] == [1, 1, 0, 0, 1, 0, 0]
-    assert [row[6] for row in seen[:6]] == [0] * 6
-    assert attention_mask(torch.tensor([[0, 1, 1, -1]])).tolist() == [[1, 1, 1, 0]]
+def masked(parts: torch.Tensor) -> torch.Tensor:
+    """Who sees whom, bool [B, 1, T, T], said the plain way."""
+    here, there = parts[:, :, None], parts[:, None, :]
+    is_before = torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool).tril()
+    return (is_before & ((here == there) | (there == 0)))[:, None]
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_attention_is_that_under_a_mask_over_the_whole_row(key_heads: int) -> None:
+    torch.manual_seed(0)
+    parts = torch.tensor(
+        [
+            [0, 0, 0, 1, 1, 2, 2, 2, 3],
+            [0, 0, 1, 1, 1, 1, -1, -1, -1],
+            [1, 1, 2, 2, 2, -1, -1, -1, -1],  # no prefix
+            [0, 2, 2, -1, -1, -1, -1, -1, -1],
+            [-1] * 9,
+        ]
+    )
+    query = torch.randn(5, 4, 9, 8, requires_grad=True)
+    key, value = (torch.randn(5, key_heads, 9, 8, requires_grad=True) for _ in range(2))
+    found, _ = packed_attention(nn.Module(), query, key, value, None, packed=packing(parts), scaling=0.3)
+    expected = scaled_dot_product_attention(
+        query, key, value, attn_mask=masked(parts), scale=0.3, enable_gqa=True
+    ).transpose(1, 2)
+    is_token = parts >= 0
+    torch.testing.assert_close(found[is_token], expected[is_token])
+    assert not found[~is_token].any()
+    weight = torch.randn(found[is_token].shape)
+    gradients = [
+        torch.autograd.grad((each[is_token] * weight).sum(), (query, key, value)) for each in (found, expected)
+    ]
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain)
 
 
 @pytest.mark.parametrize("has_picture", [True, False])

@@ -32,8 +32,7 @@ def embeddings(network: MirasNetwork, rows: int, tokens: int, *, seed: int = 0) 
 
 def by_library(network: MirasNetwork, embedded: Tensor) -> Tensor:
     """States [T, W] of one row [T, W] that the library reads whole."""
-    attention = torch.ones(1, len(embedded), dtype=torch.long)
-    return network.states(embedded[None], attention=attention)[0]
+    return network.states(embedded[None])[0]
 
 
 def open_rows(network: MirasNetwork, is_token: Tensor) -> Reading:
