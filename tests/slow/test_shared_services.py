@@ -22,6 +22,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -301,10 +302,9 @@ class CuttingProxy:
         except OSError:
             pass
         for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # wakes the other direction's thread
+            end.close()  # else a client that still sends would wait for us to read, without end
 
 
 @pytest.mark.parametrize("times", [2, 15])
