@@ -59,7 +59,7 @@ bench: $(STAMP) ## time training, data, evaluation, talking and orchestration ag
 	python -m benchmarks.orchestrate $(if $(QUICK),--quick)
 
 chat: $(STAMP) ## talk to the trained model in the browser (or MODEL=models:/NAME@ALIAS, MODEL=folder)
-	$(if $(MODEL),,test -d exported || miras export --out exported)
+	$(if $(MODEL),,test exported/miras.json -nt models/stage2/network.json || miras export --out exported)
 	miras chat --model $(or $(MODEL),exported)
 
 deploy: $(STAMP) ## Prefect server, worker and the deployments: `prefect deployment run train-miras`
@@ -74,11 +74,13 @@ ui: $(STAMP) ## MLflow's and Prefect's pages
 servers: $(STAMP) ## PostgreSQL, MLflow and Prefect for a group (docs/shared-services.md)
 	python -m tasks.servers.shared start
 
-stop: $(STAMP) ## stop every background service of this folder
+stop: $(STAMP) ## stop what make ui and make deploy started (make servers: python -m tasks.servers.shared stop)
 	python -m tasks.servers.services stop
 
 sync: $(STAMP) ## send to MLflow what was recorded while it was away
 	python -m tasks.tracking.sync
 
-clean: stop ## remove work/ (state of interrupted stages, logs); results and records not yet sent stay
-	find work -mindepth 1 -maxdepth 1 ! -name tracking -exec rm -rf {} +
+clean: stop ## remove work/ (state of interrupted stages, logs); paid answers, shared servers, records not yet sent stay
+	test ! -d work || find work -mindepth 1 -maxdepth 1 ! -name tracking ! -name servers ! -name generate \
+	  ! -name applied_preset.json -exec rm -rf {} +
+	test ! -d work/generate || find work/generate -mindepth 1 -maxdepth 1 ! -name store -exec rm -rf {} +

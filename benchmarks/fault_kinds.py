@@ -385,4 +385,4 @@ def _shortened(text: str, word: str) -> str:
     found = [line.split("\r")[-1].strip() for line in text.splitlines() if word in line]
     shown = re.sub(r"^.*step/s[^\]]*\]", "", found[-1] if found else last_line(text))  # without a bar before it
     shown = re.sub(r"(/[\w.\-]+)+/(?=work/|infra/|data/|models/)", "", shown)
-    return shown if len(shown) <= 160 else shown[:157] + "…"
+    return shown if len(shown) <= 400 else shown[:397] + "…"

@@ -231,7 +231,9 @@ def score(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="stage1, stage2, or a directory that `miras export` wrote.")],
+    model: Annotated[
+        str, typer.Argument(help="stage1, stage2, a folder that `miras export` wrote, models:/NAME@ALIAS, served:FILE.")
+    ],
     into: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
     benchmark: Annotated[list[str] | None, typer.Option(help="`test` (default) or of evaluate.benchmarks.")] = None,
     params: Params = PARAMS,

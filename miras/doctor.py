@@ -20,7 +20,7 @@ from typing import Literal
 from miras.config import Section, parse_sections, read_yaml
 from miras.errors import DataError, MirasError
 from miras.launch import slurm_cluster
-from miras.launch.profiles import read_launch
+from miras.launch.profiles import Launch, open_place, read_launch
 from miras.launch.slurm import SlurmLaunch
 from miras.machine import free_bytes, memory_bytes
 from miras.model.config import BackbonesConfig, Public
@@ -218,8 +218,19 @@ def training(launch: str | None) -> list[Finding]:
     except MirasError as error:
         return [Finding("launch", "error", str(error), "Correct it, or name another by --launch."), deepspeed(True)]
     found = f"{profile.place}, {profile.processes} processes, ZeRO stage {profile.zero_stage}"
-    cluster = slurm(profile.partition) if isinstance(profile, SlurmLaunch) else []
-    return [Finding("launch", "ok", found), *cluster, deepspeed(profile.zero_stage > 0)]
+    elsewhere = slurm(profile.partition) if isinstance(profile, SlurmLaunch) else []
+    if profile.place == "sagemaker":
+        elsewhere = aws(profile)
+    return [Finding("launch", "ok", found), *elsewhere, deepspeed(profile.zero_stage > 0)]
+
+
+def aws(profile: Launch) -> list[Finding]:
+    """Whether jobs could be submitted as the profile says; AWS itself is not asked."""
+    try:
+        open_place(profile)
+    except MirasError as error:
+        return [Finding("aws", "error", str(error), "See infra/aws/README.md.")]
+    return [Finding("aws", "ok", "the profile is filled in, and its region is known")]
 
 
 def slurm(partition: str | None) -> list[Finding]:

@@ -160,8 +160,7 @@ class OpenDialogue:
         Raises:
             DataError: no such turn or target, nothing was marked there, or the network has no memory of masks.
         """
-        if not self._talker.responder.builder.has_memory:
-            raise DataError("refer: this model was trained with network.mask_memory off; it cannot speak of masks.")
+        self.check_memory("refer")
         said, count = self._talk.said, len(self._talk.said)
         if not -count <= turn < count:
             raise DataError(f"refer: turn {turn} of a dialogue of {count} turns; give 0 to {count - 1}.")
@@ -175,14 +174,21 @@ class OpenDialogue:
         self._referred += masks
         return self
 
+    def check_memory(self, wish: str) -> None:
+        """Raises a DataError, beginning with `wish`, where the network has no memory of masks."""
+        if not self._talker.responder.builder.has_memory:
+            raise DataError(
+                f"{wish}: this model was trained with network.mask_memory off; it cannot speak of masks. Ask in words, "
+                "or train a network with memory: `make run PRESET=tiny+miras-memory`."
+            )
+
     def point(self, mask: np.ndarray) -> OpenDialogue:
         """Lets the next question speak of a mask of your own, boolean (H, W); returns this dialogue.
 
         Raises:
             DataError: another size than the picture's, an empty mask, or a network without memory of masks.
         """
-        if not self._talker.responder.builder.has_memory:
-            raise DataError("point: this model was trained with network.mask_memory off; it cannot speak of masks.")
+        self.check_memory("point")
         size = (self.picture.height, self.picture.width)
         if mask.shape != size or not mask.any():
             raise DataError(f"point: expected a mask of {size} (height, width) with some pixel set, got {mask.shape}.")

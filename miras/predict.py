@@ -37,7 +37,13 @@ def check_output(out: Path | None) -> None:
 
 
 def predict(talk: OpenDialogue, questions: Sequence[str], spoken_of: Mapping[int, Sequence[int]]) -> Iterator[Answer]:
-    """The answers, one by one."""
+    """The answers, one by one.
+
+    Raises:
+        DataError: before the first question, where one refers to a mask and the network has no memory of masks.
+    """
+    if spoken_of:
+        talk.check_memory("--refer")
     for number, question in enumerate(questions):
         for earlier in spoken_of.get(number, ()):
             talk.refer(earlier)

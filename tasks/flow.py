@@ -61,6 +61,7 @@ def run_stages(nodes: Sequence[Node], pipeline: PipelineRun, *, again: bool = Fa
     """
     done: dict[str, State[Any]] = {}
     results: list[StageResult] = []
+    has_failed = False
     try:
         for node in nodes:
             parents = [done[parent] for parent in node.parents if parent in done]
@@ -71,8 +72,11 @@ def run_stages(nodes: Sequence[Node], pipeline: PipelineRun, *, again: bool = Fa
                 wait_for_people(node.name, state.message or "")
             state.result()  # a failed stage ends the flow here
             done[node.name] = state
+    except StageFailedError:
+        has_failed = True
+        raise
     finally:
-        sending.finish(Spool(SPOOL / pipeline.key))
+        sending.finish(Spool(SPOOL / pipeline.key), has_failed=has_failed)
         send_or_say()
         publish_stages(results, pipeline)
     return set(done)

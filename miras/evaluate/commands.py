@@ -23,7 +23,7 @@ from miras.evaluate.scoring import MISSING, Problems, pair, read_predictions, sc
 from miras.evaluate.stage import encode_pictures, evaluate_models
 from miras.evaluate.tables import Row, scores_document
 from miras.files import finished_folder, read_records, write_json, write_records
-from miras.launch.profiles import Launch
+from miras.launch.profiles import Launch, read_launch
 from miras.llm.config import read_service
 from miras.paths import Paths
 from miras.pretrained import DESCRIPTION
@@ -147,7 +147,8 @@ def evaluate_model(model: str, names: Sequence[str], into: Path, settings: Setti
         _new(into)
     described, is_own = _described(model, settings.paths)
     if isinstance(described, ServedModel):
-        launch = launch.model_copy(update={"predict_processes": 1})  # its calls run side by side in one process
+        here = launch if launch.place == "local" else read_launch("local")
+        launch = here.model_copy(update={"shares": 1})  # its calls run side by side in one process
     done = {}
     for name in names:
         plan = open_benchmark(name, settings, work=work / name)

@@ -19,7 +19,7 @@ try:
     from botocore import exceptions as botocore
     from botocore.config import Config
 except ImportError as error:  # an extra: see pyproject.toml
-    raise ConfigError(f"{error}: AWS needs more packages. Run `pip install -c constraints.txt 'miras[aws]'`.") from None
+    raise ConfigError(f"{error}: AWS needs more packages. Run `pip install -c constraints.txt -e '.[aws]'`.") from None
 
 POLICIES = "infra/aws"
 CONNECTIONS = 32

@@ -30,7 +30,7 @@ try:
     from distributed.security import Security
 except ImportError as error:  # an extra: see pyproject.toml
     raise ConfigError(
-        f"{error}: Dask needs more packages. Run `pip install -c constraints.txt 'miras[dask]'`."
+        f"{error}: Dask needs more packages. Run `pip install -c constraints.txt -e '.[dask]'`."
     ) from None
 
 from miras.launch.dask_share import Share, how_failed, run_share

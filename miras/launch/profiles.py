@@ -90,7 +90,7 @@ def profile_path(name: str | None = None) -> Path:
         return path
     known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
     nearest = difflib.get_close_matches(chosen, known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known) or 'none here'}"
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known) or 'none here'}."
     raise ConfigError(
         f"launch profile {chosen!r}: {path} is not there; {hint} Give the name of a file of {FOLDER} (the option or "
         f"parameter `launch`, or {VARIABLE}), from the folder that holds it."

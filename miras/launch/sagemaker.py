@@ -101,6 +101,12 @@ class SageMakerPlace:
     def __init__(self, launch: SageMakerLaunch) -> None:
         self._launch = launch
         self.poll_s = launch.poll_s
+        left = [key for key in ("bucket", "image") if "CHANGE-ME" in getattr(launch, key)]
+        if left:
+            raise ConfigError(
+                f"launch profile: {' and '.join(left)} still hold the delivered CHANGE-ME. Fill in your own, and "
+                "role_arn (infra/aws/README.md)."
+            )
         self._check_cost(launch.max_run_hours)
         if launch.shares % launch.nodes:
             raise ConfigError(

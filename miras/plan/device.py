@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from miras.errors import ConfigError
+from miras.launch.profiles import Launch
 from miras.machine import memory_bytes
 
 GB = 1e9
@@ -32,38 +32,6 @@ PEAK_TFLOPS = {
 }
 GPU_UTILISATION = 0.35  # of the peak; assumed: usual for adapters on a 7B model with gradient checkpointing
 CPU_UTILISATION = 0.5  # of a large product's speed (measured: 0.49 and 0.54 for the tiny network's steps, one thread)
-
-
-class Launch(Protocol):
-    """What the plan reads of a launch profile."""
-
-    @property
-    def processes(self) -> int:
-        """Training processes."""
-
-    @property
-    def zero_stage(self) -> int:
-        """0, 2 or 3: what DeepSpeed splits over the processes."""
-
-    @property
-    def is_here(self) -> bool:
-        """Whether the run happens on this machine."""
-
-    @property
-    def process_memory_gb(self) -> float | None:
-        """Memory of one process elsewhere, without GPU, in 2**30 bytes; None: not known."""
-
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Whether the language model's layers are computed again in the backward pass."""
-
-    @property
-    def gpu_memory_gb(self) -> float | None:
-        """Memory of one GPU, 1e9 bytes; None: ask the GPU that is here."""
-
-    @property
-    def tflops(self) -> float | None:
-        """Sustained TFLOP/s of one GPU (or the CPU) in training; None: from the table below, or measured on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +69,11 @@ def find_device(launch: Launch) -> Device:
 
 def _device_elsewhere(launch: Launch) -> Device:
     """What the profile alone says: this machine is not the one that trains."""
+    if launch.place.endswith("dask"):
+        raise ConfigError(
+            f"launch profile: place {launch.place} does not train (it refuses stage1 and stage2). Plan with the one "
+            "that will."
+        )
     flops = None if launch.tflops is None else launch.tflops * 1e12
     speed_from = "tflops of the launch profile" if flops else "unknown: set tflops in the launch profile"
     if launch.gpu_memory_gb is not None:

@@ -9,12 +9,13 @@ from typing import Any
 
 from miras.config import Section, parse_sections, read_yaml
 from miras.errors import ConfigError
+from miras.launch.profiles import Launch
 from miras.machine import free_bytes
 from miras.model.blueprint import Blueprint, PartSize, draw_blueprint, part_sizes
 from miras.model.config import BackbonesConfig, FeaturesConfig, NetworkConfig
 from miras.paths import Paths
 from miras.plan import disk, effort
-from miras.plan.device import GB, Device, Launch, find_device
+from miras.plan.device import GB, Device, find_device
 from miras.plan.effort import Effort
 from miras.plan.memory import FRAGMENTATION, Shapes, TrainingSetup, encoding_memory, shapes_of, training_memory
 from miras.sources.config import IngestConfig

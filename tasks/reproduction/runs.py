@@ -41,6 +41,7 @@ from tasks.failure import Failure
 from tasks.pipeline_run import PipelineRun
 from tasks.servers import services
 from tasks.stage import StageFailedError, can_retry, say
+from tasks.tracking import sending
 from tasks.tracking.record import git_tags
 from tasks.tracking.spool import SPOOL, Spool
 
@@ -260,7 +261,9 @@ def reproduce(run: Run, stages: dict[str, str], *, until: str) -> None:
     finally:
         with _children_lock:
             _children.discard(process)
-    if process.wait():
+    has_failed = process.wait() != 0
+    sending.finish(Spool(run.folder / SPOOL / pipeline.key), has_failed=has_failed)
+    if has_failed:
         raise _explain(run, stages, errors, process.returncode)
 
 

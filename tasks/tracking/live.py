@@ -10,7 +10,6 @@ the pipeline run: when the run was asked to end, or its owner is gone.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -19,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miras.errors import ServiceUnavailableError
-from tasks.tracking.shipping import ship
-from tasks.tracking.spool import Spool, close, close_dead_runs, pipelines, remove_finished
+from miras.errors import MirasError, ServiceUnavailableError
+from tasks.tracking.shipping import ship_all
+from tasks.tracking.spool import MetricsTail, Spool, close, close_dead_runs, pipelines, remove_finished
 
 log = logging.getLogger(__name__)
 
@@ -31,52 +30,14 @@ _RETRY_INTERVAL_S = 60.0  # to a server that is away
 _SYSTEM_INTERVAL_S = 10.0
 
 
-class MetricsTail:
-    """Copies new lines of a stage's `metrics.jsonl` into the spool.
-
-    A line is a JSON object with `step`, `samples` and numbers by name. A resumed training may cut the file
-    back to its checkpoint and write the same steps again: each step of a metric is copied once.
-    """
-
-    def __init__(self, file: Path, spool: Spool) -> None:
-        self._file = file
-        self._spool = spool
-        self._offset_bytes = 0
-        self._seen: set[tuple[str, int]] = set()
-
-    def copy(self) -> None:
-        """Copies what was written since the last call."""
-        if not self._file.exists():
-            return
-        with self._file.open("rb") as lines:
-            if self._file.stat().st_size < self._offset_bytes:
-                self._offset_bytes = 0
-            lines.seek(self._offset_bytes)
-            for line in lines:
-                if not line.endswith(b"\n"):  # being written
-                    break
-                self._offset_bytes += len(line)
-                self._copy_line(json.loads(line))
-
-    def _copy_line(self, record: dict[str, Any]) -> None:
-        step = int(record["step"])
-        numbers = {
-            name: float(value)
-            for name, value in record.items()
-            if name not in ("step", "time") and isinstance(value, (int, float)) and (name, step) not in self._seen
-        }
-        if numbers:
-            self._seen.update((name, step) for name in numbers)
-            self._spool.metrics(numbers, step=step)
-
-
 class Sender:
     """Copies what the stages measure into their runs, and sends the runs, until the pipeline run has ended."""
 
     def __init__(self, pipeline: Spool) -> None:
         self._pipeline = pipeline
         self._tails: dict[Path, MetricsTail] = {}
-        self._closed: set[Path] = set()
+        # by an earlier sender: a later try of the same stage writes on in the same metrics.jsonl
+        self._closed = {run.folder for run in pipeline.children() if run.last_status() != "RUNNING"}
         self._is_away = False
         self._next_copy_s = 0.0
         self._next_ship_s = 0.0
@@ -85,14 +46,28 @@ class Sender:
     def until_end(self) -> None:
         """Works until the pipeline run is over; then sends also what earlier ones left."""
         # `dvc exp run --temp` removes the folder with everything in it
-        while self._pipeline.folder.exists() and not self._pipeline.wanted_status():
-            self.look()
+        while self._pipeline.folder.exists() and not self._is_over():
+            self._look_again()
             time.sleep(_LOOK_S)
         if self._pipeline.folder.exists():
-            self.look()
-        close_dead_runs()
-        self._ship(pipelines())
+            self._look_again()
+            if self._pipeline.wanted_status() == "FAILED" and self._pipeline.last_status() == "FINISHED":
+                self._pipeline.status("FAILED")
+        close_dead_runs(self._pipeline)
+        self._ship([self._pipeline] if self._is_away else pipelines())  # a server that hangs is waited for once
         remove_finished()
+
+    def _is_over(self) -> bool:
+        """A stage outlives a killed flow, or `dvc`, by seconds: how it ended is sent, too."""
+        running = [run for run in self._pipeline.children() if run.folder not in self._closed]
+        return bool(self._pipeline.wanted_status()) and all(run.wanted_status() for run in running)
+
+    def _look_again(self) -> None:
+        try:
+            self.look()
+        except (MirasError, OSError, ValueError) as error:  # a full disk, a folder removed under us: the next may do
+            log.warning("records could not be copied or sent, trying again: %s", error)
+            time.sleep(_INTERVAL_S)
 
     def look(self) -> None:
         """Closes the runs that have ended and sends them at once; sends the others from time to time."""
@@ -118,15 +93,14 @@ class Sender:
             run.ending.unlink(missing_ok=True)
 
     def _copy(self, run: Spool) -> None:
-        file = run.metrics_file()
-        if file:
-            self._tails.setdefault(run.folder, MetricsTail(file, run)).copy()
+        if run.folder not in self._tails:
+            self._tails[run.folder] = MetricsTail(run)
+        self._tails[run.folder].copy()
 
     def _ship(self, spools: list[Spool]) -> None:
         self._next_ship_s = time.monotonic() + _INTERVAL_S
         try:
-            for pipeline in spools:
-                ship(pipeline)
+            ship_all(spools)
         except ServiceUnavailableError as error:
             self._next_ship_s = time.monotonic() + _RETRY_INTERVAL_S
             if not self._is_away:  # said once

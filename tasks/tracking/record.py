@@ -116,7 +116,7 @@ def _git(*words: str) -> str:
 
 def _open_pipeline(pipeline: PipelineRun, params: Mapping[str, BaseModel]) -> Spool:
     spool = Spool(SPOOL / pipeline.key)
-    if not spool.folder.exists():
+    if not spool.events.exists():
         spool.start(
             name=pipeline.name,
             owner=pipeline.owner,

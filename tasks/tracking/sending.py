@@ -40,18 +40,22 @@ def start(pipeline: Spool) -> None:
 def finish_run(run: Spool, pipeline: Spool, status: str, *, wait: bool) -> None:
     """Asks the sender to close a stage's run; `wait`: until it has tried to send everything."""
     run.end(status)
+    start(pipeline)  # the one that was there may have died
     if wait:
-        _wait_until(lambda: not run.ending.exists() or not _is_alive(pipeline))
-    if run.ending.exists() and not _is_alive(pipeline):  # it died
+        _wait_until(lambda: not run.ending.exists() or not pipeline.has_sender())
+    if run.ending.exists() and not pipeline.has_sender():  # it died, too
         close(run, pipeline)
         run.ending.unlink()
 
 
-def finish(pipeline: Spool) -> None:
-    """Asks the sender to send what there is, and waits until it has ended. Nothing where no stage has run."""
-    if pipeline.folder.exists():
-        pipeline.end("FINISHED")
-        _wait_until(lambda: not _is_alive(pipeline))
+def finish(pipeline: Spool, *, has_failed: bool = False) -> None:
+    """Asks the sender to send what there is, and waits until it has ended. Nothing where no stage has run.
+
+    `has_failed`: although its stages may have ended well: the next one could not even begin.
+    """
+    if pipeline.events.exists():
+        pipeline.end("FAILED" if has_failed else "FINISHED")
+        _wait_until(lambda: not pipeline.has_sender())
 
 
 def remarks(pipeline: Spool) -> str:
@@ -64,14 +68,6 @@ def remarks(pipeline: Spool) -> str:
 
 def _remarks_file(pipeline: Spool) -> Path:
     return pipeline.folder / "sender.log"
-
-
-def _is_alive(pipeline: Spool) -> bool:
-    try:
-        with (pipeline.folder / "live.lock").open("a") as lock:
-            return not _take(lock)
-    except FileNotFoundError:
-        return False
 
 
 def _take(lock: IO[str]) -> bool:

@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,11 +33,18 @@ _MAX_PARAMS = 100
 _MAX_PARAM_CHARACTERS = 6000
 
 _UNREACHABLE = (MlflowException, requests.RequestException, SQLAlchemyError, OSError)
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "BAD_REQUEST")
 _REFUSED = re.compile(r"error code (401|403)|PERMISSION_DENIED|password authentication failed")
 
 
 class AccessRefusedError(ServiceUnavailableError):
     """MLflow answers, and does not let us in."""
+
+    can_retry = False
+
+
+class RecordRefusedError(ServiceUnavailableError):
+    """MLflow answers, and does not take this run: somebody deleted it there, for instance."""
 
     can_retry = False
 
@@ -61,7 +67,8 @@ def _explain(error: BaseException) -> ServiceUnavailableError:
             f"MLflow at {address} does not let us in: {reason.partition(' Response body')[0]}\n"
             f"Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. {waits}"
         )
-    return ServiceUnavailableError(
+    kind = RecordRefusedError if getattr(error, "error_code", "") in _REFUSALS else ServiceUnavailableError
+    return kind(
         f"MLflow at {address} does not answer as it should: {reason}\n"
         f"Is it running, and is MLFLOW_TRACKING_URI right? {waits}"
     )
@@ -82,6 +89,9 @@ def ship(pipeline: Spool) -> None:
         ServiceUnavailableError: MLflow does not answer; what was sent is remembered.
     """
     with _one_sender(pipeline), service_errors():
+        for run in pipeline.children():
+            if run.is_over():  # who sent it died before it could remove it
+                run.remove()
         if all(run.is_all_sent() for run in [pipeline, *pipeline.children()]):
             return
         client = MlflowClient()
@@ -91,7 +101,25 @@ def ship(pipeline: Spool) -> None:
         for run in pipeline.children():
             _Sender(client, run, experiment_id, parent_id=parent.run_id).send()
             if run.is_over():
-                shutil.rmtree(run.folder)
+                run.remove()
+
+
+def ship_all(spools: list[Spool]) -> None:
+    """Sends several pipeline runs; one that MLflow does not take keeps no other from being sent.
+
+    Raises:
+        ServiceUnavailableError: MLflow does not answer, or (after the others) did not take one.
+    """
+    refused: ServiceUnavailableError | None = None
+    for pipeline in spools:
+        try:
+            ship(pipeline)
+        except RecordRefusedError as error:
+            refused = error
+        except FileNotFoundError:  # its own sender has sent and removed it meanwhile
+            continue
+    if refused:
+        raise refused
 
 
 def experiment_name() -> str:

@@ -6,17 +6,20 @@ Each run (the pipeline's, and one per stage below it) is a folder with `events.j
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from miras.files import disk_errors, write_json
+from miras.files import disk_errors, finished_file, write_json
 from tasks.pipeline_run import Owner
 
 SPOOL = Path("work") / "tracking"
@@ -60,9 +63,11 @@ class Spool:
 
         `metrics_file`: where the run's work writes its metrics, one JSON object per line; the sender copies them here.
         """
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)  # there, without events: its start was killed or had no space
         facts = {"name": name, "key": uuid.uuid4().hex, "owner": asdict(owner), "metrics_file": metrics_file}
-        self._append("start", **facts, params=dict(params), tags=dict(tags))
+        line = _line("start", **facts, params=dict(params), tags=dict(tags))
+        with finished_file(self.events) as aside:  # whole or not at all: nobody can do anything with a run without it
+            aside.write_bytes(line)
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0, time_ms: int | None = None) -> None:
         """Numbers at a step; `time_ms` is when they were true, by default now."""
@@ -97,11 +102,15 @@ class Spool:
         self._append("status", status=status)
 
     def _append(self, kind: str, **fields: Any) -> None:
-        line = json.dumps({"kind": kind, "time_ms": round(time.time() * 1000), **fields}, default=str) + "\n"
+        line = _line(kind, **fields)
         with disk_errors(self.events):
-            descriptor = os.open(self.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            descriptor = os.open(self.events, os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(descriptor, line.encode())
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                size_bytes = os.fstat(descriptor).st_size
+                if os.write(descriptor, line) < len(line):  # a full disk takes a part of it
+                    os.ftruncate(descriptor, size_bytes)
+                    raise OSError(errno.ENOSPC, "No space left on device")
             finally:
                 os.close(descriptor)
 
@@ -152,6 +161,22 @@ class Spool:
     def _facts(self) -> dict[str, Any]:
         return next(self.read())[0]
 
+    def remove(self) -> None:
+        """Removes the run: first what makes it one, so that a kill in the middle leaves no half run."""
+        self.events.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def has_sender(self) -> bool:
+        """Whether the pipeline run's sender lives: it holds this lock."""
+        try:
+            with (self.folder / "live.lock").open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     @property
     def ending(self) -> Path:
         """There from the end of the run's work until all of the run was copied and its sending was tried once."""
@@ -163,10 +188,11 @@ class Spool:
 
     def wanted_status(self) -> str | None:
         """What the run is to be closed with: asked for with `end`, or KILLED if who writes it died; else None."""
+        is_alive = self.owner().is_alive()  # asked first: who dies after this has left its word before
         try:
             return str(json.loads(self.ending.read_text(encoding="utf-8"))["status"])
         except FileNotFoundError:
-            return None if self.owner().is_alive() else "KILLED"
+            return None if is_alive else "KILLED"
 
     def children(self) -> list[Spool]:
         """The runs of a pipeline's stages, oldest first."""
@@ -175,21 +201,31 @@ class Spool:
 
 def pipelines() -> list[Spool]:
     """The pipeline runs that are not wholly sent and done with, oldest first."""
-    found = sorted(SPOOL.glob("*/events.jsonl"), key=lambda events: events.stat().st_ctime)
-    return [Spool(events.parent) for events in found]
+    found = []
+    for events in SPOOL.glob("*/events.jsonl"):
+        with suppress(FileNotFoundError):  # removed by who sent it, just now
+            found.append((events.stat().st_ctime, events.parent))
+    return [Spool(folder) for _, folder in sorted(found)]
 
 
-def close_dead_runs() -> None:
-    """Marks what was killed, so that nothing says RUNNING for ever."""
+def close_dead_runs(mine: Spool | None = None) -> None:
+    """Marks what was killed, so that nothing says RUNNING for ever.
+
+    What a living sender serves is left to it; `mine`: the pipeline run whose sender asks.
+    """
     for pipeline in pipelines():
+        if pipeline != mine and pipeline.has_sender():
+            continue
         for run in pipeline.children():
-            if run.last_status() == "RUNNING" and not run.owner().is_alive():
-                close(run, pipeline)
+            with suppress(FileNotFoundError):
+                if run.last_status() == "RUNNING" and not run.owner().is_alive():
+                    close(run, pipeline)
 
 
 def close(run: Spool, pipeline: Spool) -> None:
     """Writes down how a run that is over has ended; for its pipeline, too, unless its next stage has begun."""
     status = run.wanted_status() or "KILLED"
+    MetricsTail(run).copy()  # what a sender that died, or none, has not copied
     run.status(status)
     if all(child.last_status() != "RUNNING" for child in pipeline.children()):
         pipeline.status(status)
@@ -199,4 +235,51 @@ def remove_finished() -> None:
     """Removes the pipeline runs that are over and wholly sent."""
     for pipeline in pipelines():
         if not pipeline.children() and pipeline.is_all_sent() and pipeline.wanted_status():
-            shutil.rmtree(pipeline.folder)
+            pipeline.remove()
+
+
+def _line(kind: str, **fields: Any) -> bytes:
+    return (json.dumps({"kind": kind, "time_ms": round(time.time() * 1000), **fields}, default=str) + "\n").encode()
+
+
+class MetricsTail:
+    """Copies new lines of a stage's `metrics.jsonl` into its run.
+
+    A line is a JSON object with `step`, `samples` and numbers by name. A resumed training may cut the file
+    back to its checkpoint and write the same steps again: each step of a metric is copied once, whoever copied it.
+    """
+
+    def __init__(self, run: Spool) -> None:
+        self._run = run
+        self._file = run.metrics_file()
+        self._offset_bytes = 0
+        self._seen = {
+            (name, event["step"]) for event, _ in run.read() if event["kind"] == "metrics" for name in event["values"]
+        }
+
+    def copy(self) -> None:
+        """Copies what was written since the last call."""
+        if not self._file or not self._file.exists():
+            return
+        with self._file.open("rb") as lines:
+            if self._offset_bytes:
+                lines.seek(self._offset_bytes - 1)
+                if lines.read(1) != b"\n":  # cut, and perhaps grown again: not the end of a line any more
+                    self._offset_bytes = 0
+            lines.seek(self._offset_bytes)
+            for line in lines:
+                if not line.endswith(b"\n"):  # being written
+                    break
+                self._offset_bytes += len(line)
+                self._copy_line(json.loads(line))
+
+    def _copy_line(self, record: dict[str, Any]) -> None:
+        step = int(record["step"])
+        numbers = {
+            name: float(value)
+            for name, value in record.items()
+            if name not in ("step", "time") and isinstance(value, (int, float)) and (name, step) not in self._seen
+        }
+        if numbers:
+            self._seen.update((name, step) for name in numbers)
+            self._run.metrics(numbers, step=step)

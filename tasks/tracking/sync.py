@@ -16,12 +16,11 @@ def send_remaining() -> int:
         ServiceUnavailableError: MLflow still does not answer.
     """
     close_dead_runs()
-    waiting = [p for p in pipelines() if not all(run.is_all_sent() for run in [p, *p.children()])]
+    waiting = [p for p in pipelines() if p.children() or not p.is_all_sent()]
     if waiting:
-        from tasks.tracking.shipping import ship  # imports MLflow: only when there is something to send
+        from tasks.tracking.shipping import ship_all  # imports MLflow: only when there is something to send
 
-        for pipeline in waiting:
-            ship(pipeline)
+        ship_all(waiting)
     remove_finished()
     return len(waiting)
 

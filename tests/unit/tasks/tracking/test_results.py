@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from miras.paths import Paths
+from tasks.pipeline_run import Owner
 from tasks.tracking.results import numbers_of, spool_trend, tables_of
 from tasks.tracking.spool import SPOOL, Spool
 
@@ -22,7 +24,7 @@ def test_lists_of_records_are_tables() -> None:
 
 def test_a_copied_artifact_keeps_its_content_when_the_original_changes(workspace: Path) -> None:
     spool = Spool(SPOOL / "p")
-    spool.folder.mkdir(parents=True)
+    spool.start(name="p", owner=Owner.of(os.getpid()), params={}, tags={})
     original = workspace / "scores.json"
     original.write_text(json.dumps(SCORES))
     spool.artifact(original, ".")
@@ -36,11 +38,11 @@ def versions_of(workspace: Path, *hashes: dict[str, str]) -> list[str]:
     paths.check_summary.parent.mkdir(parents=True)
     paths.check_summary.write_text('{"tables": {"dialogues": {"rows": 3}}}')
     spool = Spool(SPOOL / "p")
-    spool.folder.mkdir(parents=True)
+    spool.start(name="p", owner=Owner.of(os.getpid()), params={}, tags={})
     for each in hashes:
         spool_trend("check", paths, spool, hashes=each)
         spool_trend("split", paths, spool, hashes=each)
-    events = [event for event, _ in spool.read()]
+    _, *events = [event for event, _ in spool.read()]
     assert all(event["values"] == {"tables.dialogues.rows": 3.0} for event in events)
     return [event["version"] for event in events]
 

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking.client import MlflowClient
 
-from miras.errors import ServiceUnavailableError
+from miras.errors import DiskFullError, ServiceUnavailableError
 from tasks.pipeline_run import Owner
 from tasks.tracking import sending
-from tasks.tracking.live import MetricsTail
 from tasks.tracking.shipping import ship
-from tasks.tracking.spool import SPOOL, Sent, Spool, close_dead_runs
+from tasks.tracking.spool import SPOOL, MetricsTail, Sent, Spool, close_dead_runs
 from tasks.tracking.sync import send_remaining
 
 NOBODY = Owner(pid=2**22 + 1, started_ticks=1)  # above the largest process number
 
 
-def spool_run(folder: str, *, owner: Owner | None = None) -> Spool:
+def spool_run(folder: str, *, owner: Owner | None = None, metrics_file: Path | None = None) -> Spool:
     spool = Spool(SPOOL / folder)
-    spool.start(name=folder, owner=owner or Owner.of(os.getpid()), params={"stage1.steps": 3}, tags={"stage": "stage1"})
+    facts = {"params": {"stage1.steps": 3}, "tags": {"stage": "stage1"}, "metrics_file": metrics_file}
+    spool.start(name=folder, owner=owner or Owner.of(os.getpid()), **facts)  # type: ignore[arg-type]
     return spool
 
 
@@ -97,10 +102,10 @@ def test_a_line_being_written_is_not_read_yet(workspace: Path) -> None:
 
 
 def test_steps_written_again_after_a_resume_are_copied_once(workspace: Path) -> None:
-    spool = spool_run("p")
     file = workspace / "metrics.jsonl"
+    spool = spool_run("p", metrics_file=file)
     lines = [json.dumps({"step": step, "samples": 8 * step, "loss": 0.5}) + "\n" for step in range(6)]
-    tail = MetricsTail(file, spool)
+    tail = MetricsTail(spool)
     tail.copy()  # there is no such file yet
     file.write_text("".join(lines[:4]))
     tail.copy()
@@ -108,6 +113,7 @@ def test_steps_written_again_after_a_resume_are_copied_once(workspace: Path) -> 
     tail.copy()
     file.write_text("".join(lines) + '{"step": 6, ')
     tail.copy()
+    MetricsTail(spool).copy()  # as who closes the run of a sender that died
     steps = [event["step"] for event, _ in spool.read() if event["kind"] == "metrics"]
     assert steps == [0, 1, 2, 3, 4, 5]
 
@@ -170,13 +176,80 @@ def test_a_stage_does_not_wait_for_a_server_that_is_away(workspace: Path, monkey
         sending.start(pipeline)
         sending.finish_run(run, pipeline, "FINISHED", wait=True)
         sending.finish(pipeline)
+    assert not pipeline.has_sender()
     assert sending.remarks(pipeline).count("make sync") == 1
     assert send_remaining() == 1
     assert sent_runs()["p/1-stage"].info.status == "FINISHED"
 
 
-def test_a_run_closes_although_its_sender_died(workspace: Path) -> None:
-    pipeline, run = spool_run("p"), spool_run("p/1-stage")
+def test_a_sender_that_dies_is_replaced_and_nothing_is_lost_or_doubled(workspace: Path) -> None:
+    metrics = workspace / "metrics.jsonl"
+    pipeline, run = spool_run("p"), spool_run("p/1-stage1", metrics_file=metrics)
+    metrics.write_text('{"step": 1, "loss": 0.5}\n')
+    sending.start(pipeline)
+    wait_for(lambda: any(event["kind"] == "metrics" for event, _ in run.read()))
+    (sender,) = (
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and str(pipeline.folder) in child.cmdline()
+    )
+    sender.kill()
+    sender.wait()
+    metrics.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
     sending.finish_run(run, pipeline, "FINISHED", wait=True)
-    assert (run.last_status(), pipeline.last_status()) == ("FINISHED", "FINISHED")
-    assert not run.ending.exists()
+    sending.finish(pipeline)
+    found = sent_runs()["p/1-stage1"]
+    history = MlflowClient().get_metric_history(found.info.run_id, "loss")
+    assert (found.info.status, [point.step for point in history]) == ("FINISHED", [1, 2])
+
+
+def test_how_a_stage_ended_that_outlived_its_flow_is_sent(workspace: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as flow:
+        pipeline, run = spool_run("p", owner=Owner.of(flow.pid)), spool_run("p/1-stage1")
+        sending.start(pipeline)
+        flow.kill()
+    time.sleep(1)  # several looks of the sender
+    sending.finish_run(run, pipeline, "FAILED", wait=True)
+    wait_for(lambda: not pipeline.folder.exists())
+    assert sent_runs()["p/1-stage1"].info.status == "FAILED"
+
+
+def test_a_pipeline_whose_next_stage_could_not_begin_has_failed(workspace: Path) -> None:
+    pipeline, run = spool_run("p"), spool_run("p/1-stage1")
+    sending.start(pipeline)
+    sending.finish_run(run, pipeline, "FINISHED", wait=False)
+    sending.finish(pipeline, has_failed=True)
+    assert {name: run.info.status for name, run in sent_runs().items()} == {"p": "FAILED", "p/1-stage1": "FINISHED"}
+
+
+def test_a_line_for_which_the_disk_has_no_room_is_not_there_in_part(workspace: Path) -> None:
+    spool = spool_run("p")
+    before = spool.events.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))  # takes a part of a line, as a full disk
+    try:
+        with pytest.raises(DiskFullError):
+            spool.metrics({"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert spool.events.read_bytes() == before
+
+
+def test_a_run_that_mlflow_does_not_take_keeps_no_other_from_being_sent(workspace: Path) -> None:
+    refused = spool_run("a", owner=NOBODY)
+    ship(refused)
+    MlflowClient().delete_run(refused.sent().run_id)
+    refused.metrics({"loss": 1.0})
+    spool_run("b", owner=NOBODY).status("FINISHED")
+    with pytest.raises(ServiceUnavailableError, match="does not answer as it should"):
+        send_remaining()
+    assert sent_runs()["b"].info.status == "FINISHED"
+
+
+def wait_for(is_true: Callable[[], object]) -> None:
+    ends_s = time.monotonic() + 60
+    while not is_true():
+        assert time.monotonic() < ends_s
+        time.sleep(0.1)
