@@ -1,8 +1,8 @@
 """The other sides of `benchmarks.train`: a plain LISA-style training step, and features computed in the step.
 
 The plain step trains the same network on the same dialogues, and does with them what the public code of LISA and MIRAS
-does in stage 2, where a sample is a dialogue with its picture. It is written from the fact sheet (sections 1.5 to 1.9;
-6, rows 1 to 9), no code of theirs is in it:
+does in stage 2, where a sample is a dialogue with its picture. It does what that code does; no code of
+theirs is in it:
 
 - the frozen encoders run inside the step, for every row: CLIP and ConvNeXt all rows at once, SAM one row at a time,
   rows without masks too;

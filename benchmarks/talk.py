@@ -8,8 +8,8 @@ Turns 1 to 8 of a dialogue in which every answer marks something, in four ways:
 - transformers' generate: as before, and the answer by the library's own `generate` with keys and values kept within the
   answer: what a program built on it does;
 - LISA's way: as before, without keys and values within the answer either, because LISA's code takes the state of
-  `[SEG]` from a last step that has read the whole row (fact sheet 6, rows 11 and 12). SegLLM reads the whole dialogue
-  anew at every round as well, but says no words at all (4.7).
+  `[SEG]` from a last step that has read the whole row. SegLLM reads the whole dialogue
+  anew at every round as well, but says no words at all.
 
 Time to the first token and to the mask; 1 to 32 dialogues together against one after the other; memory.
 Weights are random, for time does not depend on them; every answer is made to have the same tokens, with one mask.

@@ -8,7 +8,7 @@ alone; a traceback means a fault of ours.
 class MirasError(Exception):
     """Base of all errors with a message meant for the user."""
 
-    can_retry = False  # whether running the same again can help (design section 2.6)
+    can_retry = False  # whether running the same again can help
 
 
 class ConfigError(MirasError):

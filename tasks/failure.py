@@ -1,4 +1,4 @@
-"""Why a stage failed, in a file: DVC turns every failure into one exit code (design section 2.6)."""
+"""Why a stage failed, in a file: DVC turns every failure into one exit code."""
 
 from __future__ import annotations
 

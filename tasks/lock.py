@@ -1,4 +1,4 @@
-"""One run per workspace: overlapping runs are not safe in DVC (design section 2.7).
+"""One run per workspace: overlapping runs are not safe in DVC.
 
 The lock belongs to the process and vanishes with it, so there are no stale locks.
 """

@@ -54,7 +54,7 @@ class StageFailedError(MirasError):
 
 
 def can_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Only what the stage itself calls temporary is tried again (design section 2.6)."""
+    """Only what the stage itself calls temporary is tried again."""
     return isinstance(state.data, StageFailedError) and state.data.can_retry
 
 

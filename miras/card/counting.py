@@ -53,7 +53,7 @@ def _at(counts: Counter[int], place: int) -> int:
 class DistinctGrams:
     """How many different words, and pairs of words that follow each other, some texts have (Dist-1 and Dist-2).
 
-    Source: Li et al., 2016; words are parts between blanks in lower case, as in the fact sheet, section 3.1.
+    Source: Li et al., 2016; words are parts between blanks in lower case.
     """
 
     def __init__(self) -> None:

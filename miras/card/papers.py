@@ -48,7 +48,7 @@ def table_2(found: DataStatistics) -> list[Row]:
     """The columns of Table 2, ours of the PRIST dialogues of all splits, the paper's as it states them.
 
     The paper gives no unit for the length of a dialogue; its text calls it tokens. Its test file has a mean of 97.5
-    tokens and of 492 characters (fact sheet, section 3.1), so characters are the nearer reading: both are given here.
+    tokens and of 492 characters, so characters are the nearer reading: both are given here.
     """
     prist = found.part("kind", "prist")
     if prist is None:

@@ -1,4 +1,4 @@
-"""Picture, Region, Turn and Dialogue: one data model for every data set (design section 3).
+"""Picture, Region, Turn and Dialogue: one data model for every data set.
 
 PRIST is a dialogue whose last turn has one target; MRSeg has a target in every turn, and questions that speak of
 earlier masks; RefCOCO and ADE20K are one-turn dialogues; VQA and captions have no target.

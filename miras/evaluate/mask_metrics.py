@@ -1,7 +1,7 @@
 """Mask metrics from integer pixel counts at the picture's own resolution.
 
 Nothing is skipped: a sample without predicted mask has intersection 0 and counts in every average. What the
-PRIST paper calls CIoU has no clear definition (fact sheet, section 5); the variants that could be meant are
+PRIST paper calls CIoU has no clear definition; the variants that could be meant are
 computed under names of their own: `giou`, `mean_iou_with_target`, `background_foreground_iou`,
 `background_foreground_giou`, `box_complete_iou`. Intervals and comparisons: miras.evaluate.statistics.
 """

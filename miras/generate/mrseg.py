@@ -29,7 +29,7 @@ from miras.generate.turns import DialogueWriter, make_turn
 from miras.generate.view import Thing, View
 from miras.generate.wording import Forms
 
-MIN_TURNS, MAX_TURNS = 2, 6  # the public recipe trains on at most six rounds (fact sheet 4.1)
+MIN_TURNS, MAX_TURNS = 2, 6  # the public recipe trains on at most six rounds
 
 
 def mrseg_dialogues(

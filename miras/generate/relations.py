@@ -1,6 +1,6 @@
 """How two boxes stand to each other: SegLLM's nine spatial relations, as deterministic rules.
 
-The paper names them without thresholds; ours are fact sheet 4.6 [R]. "same" is no spatial relation: it is
+The paper names them without thresholds; ours are assumed. "same" is no spatial relation: it is
 said of one region, not of two boxes. `clearly` tells which cases people would not argue about.
 """
 
@@ -69,7 +69,7 @@ def spatial_relation(*, target: Box, reference: Box) -> SpatialRelation:
     further away than half the mean of both sides; boxes that do not meet along an axis always are. Exchanging
     the boxes gives `OPPOSITE`, mirroring the picture `MIRRORED`.
 
-    Source: P2 A.5; thresholds of fact sheet 4.6 [R].
+    Source: P2 A.5; thresholds are assumed.
     """
     if _share_most(target, reference):
         return "overlap"

@@ -18,7 +18,7 @@ from miras.generate.turns import DialogueWriter
 from miras.generate.view import Thing
 from miras.generate.wording_mrseg import Words
 
-MAX_RELATIONS = 4  # of a picture (fact sheet 4.6)
+MAX_RELATIONS = 4  # of a picture
 MAX_ATTRIBUTES = 2  # of a picture (assumed): they have one turn, and the picture's other dialogues several
 MIN_DEFINITION_WORDS = 4  # "a human being" fits too much (assumed)
 MAX_DEFINITION_WORDS = 20  # a longer one is an article (assumed)

@@ -29,8 +29,8 @@ from miras.generate.wording_queries import (
     SEMANTIC_ANSWERS_UNCOUNTED,
 )
 
-_FREE_SHARE = 1 / 3  # of the later turns speak of no earlier one (fact sheet 4.6)
-_NAMED_SHARE = 0.5  # of the references name what they mean (fact sheet 4.6)
+_FREE_SHARE = 1 / 3  # of the later turns speak of no earlier one
+_NAMED_SHARE = 0.5  # of the references name what they mean
 _LATEST_SHARE = 0.5  # of the references are to the latest mask, where another one is there, too
 _OBJECT_SHARE = 0.75  # of the direct questions are for whole objects: these have parts to go on with
 _ABSENT_SHARE = 0.15  # of the questions are for what is not there

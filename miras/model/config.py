@@ -113,7 +113,7 @@ class FeaturesConfig(Section):
 
 
 class NetworkConfig(Section):
-    """Which parts the network has: `lisa`, `miras`, `segllm` and `miras-memory` differ only here (design section 4)."""
+    """Which parts the network has: `lisa`, `miras`, `segllm` and `miras-memory` differ only here."""
 
     dual_encoder: bool
     """Patch information mining with the high-resolution encoder (PRIST paper, eq. 4)."""

@@ -1,7 +1,7 @@
 """ConvNeXt weights in any published form, as transformers' `ConvNextModel`.
 
-Forms: a transformers folder, or one weight file with timm's names, alone or inside OpenCLIP's checkpoint (fact sheet
-1.4: LAION's `CLIP-convnext_large_d_320`). Both networks compute the same: exact GELU, LayerNorm epsilon 1e-6 in the
+Forms: a transformers folder, or one weight file with timm's names, alone or inside OpenCLIP's checkpoint
+(LAION's `CLIP-convnext_large_d_320`). Both networks compute the same: exact GELU, LayerNorm epsilon 1e-6 in the
 stem, the stages and between them. They differ only in the norm after the last stage, which miras does not read:
 timm's is left out and ours stays as it is made.
 """

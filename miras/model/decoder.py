@@ -23,7 +23,7 @@ def decode_masks(
 
     Args:
         image_embeddings: [B, D, g, g].
-        prompts: [n, P, D] sparse prompt embeddings; no type or position is added (fact sheet 1.8).
+        prompts: [n, P, D] sparse prompt embeddings; no type or position is added.
         image_index: int [n], the picture of each prompt.
     """
     count, grid, device = prompts.shape[0], image_embeddings.shape[-1], prompts.device

@@ -1,4 +1,4 @@
-"""The losses of the PRIST paper, eq. 8, with the definitions of fact sheet 1.9, and its code's two options.
+"""The losses of the PRIST paper, eq. 8, with the definitions of its code, and that code's two options.
 
 total = 1.0 * cross-entropy + 2.0 * BCE + 0.5 * Dice. Letters: n masks, H W pixels.
 """
@@ -76,7 +76,7 @@ def mask_focal(logits: Tensor, target: Tensor) -> Tensor:
 def mask_boundary(logits: Tensor, target: Tensor) -> Tensor:
     """Soft boundary loss per mask [n]: squared difference of Sobel magnitudes, mean over pixels.
 
-    On probabilities, so that it has a gradient; the public code's has none (fact sheet 1.9).
+    On probabilities, so that it has a gradient; the public code's has none.
     """
     return (_edges(logits.sigmoid()) - _edges(target)).square().mean(dim=(1, 2))
 

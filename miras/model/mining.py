@@ -1,6 +1,6 @@
 """Patch information mining: low-resolution tokens look into their own window of the high-resolution map.
 
-Source: PRIST paper eq. 4 in the form of its public ancestor (fact sheet 1.4): residual on the CLIP token, one
+Source: PRIST paper eq. 4 in the form of its public ancestor: residual on the CLIP token, one
 head, LayerNorm and Linear before query, key and value.
 Letters: B pictures, G tokens per side (N = G*G), M window side (grid = G*M), Cl and Ch channels.
 """

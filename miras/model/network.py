@@ -1,4 +1,4 @@
-"""The network of both papers as settings of one (design section 4).
+"""The network of both papers as settings of one.
 
 language model (LLaVA) + CLIP tokens + optional ConvNeXt mining (eq. 4) + projector + optional region alignment
 (eq. 6) + SAM mask decoder + optional mask memory (SegLLM). It works on the frozen encoders' outputs
@@ -288,7 +288,7 @@ def prefixes(parts: Collection[str]) -> tuple[str, ...]:
 
 
 def add_adapters(language: nn.Module, *, rank: int, alpha: int) -> None:
-    """Freezes the language model and adds LoRA to queries and values (fact sheet 1.10)."""
+    """Freezes the language model and adds LoRA to queries and values."""
     language.requires_grad_(False)
     inject_adapter_in_model(
         LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.05, target_modules=["q_proj", "v_proj"]), language

@@ -1,7 +1,7 @@
-"""Embedding and head of a language model of which only the rows of new words are trained (fact sheet 2.8).
+"""Embedding and head of a language model of which only the rows of new words are trained.
 
 The published weights stay as they are and frozen: training 262 M of them for a handful of words would triple the
-optimiser's memory (fact sheet 6.7).
+optimiser's memory.
 Letters: V words, W language width, k new words.
 """
 

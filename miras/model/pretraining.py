@@ -1,4 +1,4 @@
-"""Dense-label training of the mini encoders: what public weights know, learned in minutes (tiny.md, stage 0).
+"""Dense-label training of the mini encoders: what public weights know, learned in minutes.
 
 From each cell of SAM's embedding, and from each image token, a linear head tells the class in each label map and where
 the centre of the object lies, for a few points of the cell; from CLIP's CLS, what an object cut out of the picture is.

@@ -49,7 +49,7 @@ class TokenRow:
     """Position of the first image token; they are contiguous. -1 without picture."""
     spans: list[tuple[int, int]] = field(default_factory=list)
     """Per target (first, last): the states at [OBJ] ... the last word of its phrase; the state at `last`
-    predicts [SEG] and is the mask prompt (LISA's convention, fact sheet 2.19)."""
+    predicts [SEG] and is the mask prompt (LISA's convention)."""
     references: list[int] = field(default_factory=list)
     """Per target the position of its [REF], -1 where its question speaks of no mask."""
     memory: list[tuple[int, int]] = field(default_factory=list)

@@ -23,7 +23,7 @@ from miras.plan.memory import Shapes
 from miras.train.config import TrainConfig
 
 TOKENS_PER_WORD = 1.3  # of English text in LLaMA's vocabulary (assumed)
-DIALOGUE_TOKENS = {"prist": 160, "mrseg": 160}  # fact sheet, appendix A: 120 of content and 10 per round
+DIALOGUE_TOKENS = {"prist": 160, "mrseg": 160}  # assumed: 120 of content and 10 per round
 ONE_TURN_TOKENS = 40  # of the other kinds (assumed)
 TARGETS = {"prist": 1, "semantic": 1, "referring": 1, "mrseg": 4}  # masks of a dialogue; none for other kinds
 

@@ -19,7 +19,7 @@ IS_SPOKEN = Column("is_spoken") == True  # noqa: E712
 IS_PRIST = Column("kind") == "prist"
 IS_MRSEG = Column("kind") == "mrseg"
 IS_QUERY = Column("kind").is_in(["semantic", "referring", "caption"])
-MAX_MRSEG_TURNS = 19  # the longest of SegLLM's public data set (fact sheet 4.6)
+MAX_MRSEG_TURNS = 19  # the longest of SegLLM's public data set
 
 
 UNWANTED_WORDS = "No text holds an e-mail address, a telephone number or a word of the list, as far as each is refused."

@@ -1,4 +1,4 @@
-"""Counts of a PRIST file, as the fact sheet (section 3.1) gives them for the public test file. Text only."""
+"""Counts of a PRIST file. Text only."""
 
 from __future__ import annotations
 

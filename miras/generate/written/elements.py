@@ -23,7 +23,7 @@ from miras.llm.records import Prompt
 MAX_REGIONS = 40  # shown to the model; a longer list is a sample, as nobody talks about two hundred things
 LEAST_ELEMENTS, MOST_ELEMENTS = 3, 12  # asked for; the paper's prompt asks for at least 3
 MAX_ELEMENTS = 30  # taken
-MAX_PHRASE_WORDS = 13  # of PRIST's foci (fact sheet 3.1)
+MAX_PHRASE_WORDS = 13  # of PRIST's foci
 MAX_DESCRIPTION_WORDS = 80  # assumed: two long sentences
 MAX_FACT_WORDS = 30  # assumed: of a position, or of what a sign says
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-MAX_QUESTION_WORDS = 40  # assumed; PRIST's questions have 5 to 19 (fact sheet 3.1), those of step 2-1 are longer
+MAX_QUESTION_WORDS = 40  # assumed; PRIST's questions have 5 to 19, those of step 2-1 are longer
 MAX_ANSWER_WORDS = 60  # assumed; PRIST's answers have at most 27
 MIN_LATIN_SHARE = 0.8  # of the letters; a sign in another script may be quoted (PRIST quotes one)
 MIN_FUNCTION_WORD_SHARE = 0.15  # of the words; PRIST's dialogues have 0.29 and more (measured on 405 of its test file)

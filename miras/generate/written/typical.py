@@ -1,6 +1,6 @@
 """Answers as long as those of a language model, for an estimate of what asking it costs; never part of a data set.
 
-They pass the checks of their prompts. Numbers of words are PRIST's where it has such texts (fact sheet 3.1: questions
+They pass the checks of their prompts. Numbers of words are PRIST's where it has such texts (questions
 of 10, answers of 12 words, 3 turns before the request), else assumed.
 """
 

@@ -17,7 +17,7 @@ from miras.model.convnext import load_convnext, to_transformers
 from miras.model.vision import high_resolution_map
 
 WIDTHS, DEPTHS = [8, 12, 16, 20], [1, 2, 1, 1]
-LARGE_WIDTHS, LARGE_DEPTHS = [192, 384, 768, 1536], [3, 3, 27, 3]  # fact sheet 1.4
+LARGE_WIDTHS, LARGE_DEPTHS = [192, 384, 768, 1536], [3, 3, 27, 3]  # of ConvNeXt-L
 
 
 def timm_shapes(widths: list[int], depths: list[int]) -> dict[str, tuple[int, ...]]:

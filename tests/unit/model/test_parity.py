@@ -26,7 +26,7 @@ from miras.model.sam import Sam, SamShape, build_sam
 from miras.model.vision import VisionEncoders, frame, mask_to_frame, masks_from_frame
 
 SIDE = 256  # of SAM's input; a picture with this longer side is not resized
-SIZES = [(480, 640), (683, 1024), (1024, 333)]  # height, width: fact sheet section 7
+SIZES = [(480, 640), (683, 1024), (1024, 333)]  # height, width
 PROMPTS = {
     "point": {"point_coords": np.array([[0.3, 0.4]]), "point_labels": np.array([1])},
     "box": {"box": np.array([0.1, 0.2, 0.6, 0.9])},
@@ -80,7 +80,7 @@ def slow_bce(logits: list[list[float]], target: list[list[float]]) -> float:
 
 
 def slow_dice(logits: list[list[float]], target: list[list[float]]) -> float:
-    """1 - (2 overlap + 1) / (areas + 1): fact sheet 1.9 with smoothing 1."""
+    """1 - (2 overlap + 1) / (areas + 1): smoothing 1."""
     overlap = areas = 0.0
     for logit_row, target_row in zip(logits, target, strict=True):
         for logit, wanted in zip(logit_row, target_row, strict=True):
