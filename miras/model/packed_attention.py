@@ -92,7 +92,8 @@ def _row(query: Tensor, key: Tensor, value: Tensor, *, lengths: tuple[int, ...],
             )
         )
         start += length
-    found.append(query.new_zeros(1, query.shape[1], query.shape[2] - start, query.shape[3]))
+    like = found[0] if found else query  # under autocast what was found is of a smaller dtype than the query
+    found.append(like.new_zeros(1, query.shape[1], query.shape[2] - start, query.shape[3]))
     return torch.cat(found, dim=2)
 
 

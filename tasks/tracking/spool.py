@@ -139,6 +139,13 @@ class Spool:
         """Whether MLflow has every event."""
         return self.sent().offset_bytes == self.events.stat().st_size
 
+    def waits(self) -> bool:
+        """Whether something of this pipeline run is still to be sent; False once it is removed."""
+        try:
+            return bool(self.children()) or not self.is_all_sent()
+        except FileNotFoundError:
+            return False
+
     def last_status(self) -> str:
         """The status written last; RUNNING if none."""
         found = [event["status"] for event, _ in self.read() if event["kind"] == "status"]
@@ -234,8 +241,9 @@ def close(run: Spool, pipeline: Spool) -> None:
 def remove_finished() -> None:
     """Removes the pipeline runs that are over and wholly sent."""
     for pipeline in pipelines():
-        if not pipeline.children() and pipeline.is_all_sent() and pipeline.wanted_status():
-            pipeline.remove()
+        with suppress(FileNotFoundError):  # its own sender has just removed it
+            if not pipeline.waits() and pipeline.wanted_status():
+                pipeline.remove()
 
 
 def _line(kind: str, **fields: Any) -> bytes:

@@ -16,7 +16,7 @@ def send_remaining() -> int:
         ServiceUnavailableError: MLflow still does not answer.
     """
     close_dead_runs()
-    waiting = [p for p in pipelines() if p.children() or not p.is_all_sent()]
+    waiting = [pipeline for pipeline in pipelines() if pipeline.waits()]
     if waiting:
         from tasks.tracking.shipping import ship_all  # imports MLflow: only when there is something to send
 
