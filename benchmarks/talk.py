@@ -194,7 +194,7 @@ def by_whole_rows(network: MirasNetwork, rows: Sequence[PromptRow], *, end_id: i
 OURS = Way("ours", keeps=True)
 WAYS = (
     Way("nothing kept", keeps=False),
-    Way("transformers' generate", keeps=False, generate=by_library, has_first_token=False, least_ratio=LEAST_RATIO),
+    Way("transformers' generate", keeps=False, generate=by_library, has_first_token=False),
     Way("LISA's way", keeps=False, generate=by_whole_rows, has_first_token=False, least_ratio=LEAST_RATIO),
 )
 

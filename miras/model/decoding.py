@@ -119,6 +119,7 @@ def generate(
     reading, state = _opened(network, answers, cached=cached, fresh=fresh)
     lengths = torch.tensor([[len(row.tokens)] for row in rows], device=state.device)
     running, found = list(range(len(rows))), dict[int, Spoken]()
+    embedding = network.language.get_input_embeddings()
     for step in count():
         best = network.text_output(state).argmax(dim=-1)
         for place, (number, token) in enumerate(zip(running, best.tolist(), strict=True)):
@@ -140,8 +141,7 @@ def generate(
         if len(going) < len(running):
             best, lengths, running = best[going], lengths[going], [running[place] for place in going]
             reading.only(going)
-        word = network.language.get_input_embeddings()(best[:, None])
-        state = reading.read(word, lengths + step)
+        state = reading.read(embedding(best[:, None]), lengths + step)
     return [found[number] for number in range(len(rows))]
 
 

@@ -7,6 +7,7 @@ resize instead of two: masks are the same where the frame holds the picture pixe
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -298,6 +299,34 @@ def test_one_decoder_call_equals_segment_anything_prompt_by_prompt(sam: Sam, num
             multimask_output=False,
         )
         torch.testing.assert_close(together[number], alone[0, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_decoder_learns_what_segment_anythings_would(sam: Sam) -> None:
+    torch.manual_seed(0)
+    decoder, grid = copy.deepcopy(sam.mask_decoder).requires_grad_(True), SIDE // 16
+    embedding, prompts = torch.randn(1, 32, grid, grid), torch.randn(1, 1, 32, requires_grad=True)
+    ours = decode_masks(
+        decoder,
+        sam.prompt_encoder,
+        image_embeddings=embedding,
+        prompts=prompts,
+        image_index=torch.tensor([0]),
+    )
+    theirs, _ = decoder(
+        image_embeddings=embedding,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=prompts,
+        dense_prompt_embeddings=sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(-1, -1, grid, grid),
+        multimask_output=False,
+    )
+    weights = list(decoder.transformer.parameters())
+    towards = torch.randn_like(ours)
+    for mine, published in zip(
+        torch.autograd.grad((ours * towards).sum(), [prompts, *weights]),
+        torch.autograd.grad((theirs[:, 0] * towards).sum(), [prompts, *weights]),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, published, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)

@@ -51,6 +51,41 @@ def test_states_are_the_librarys_at_every_step(network: MirasNetwork) -> None:
     torch.testing.assert_close(torch.stack(found), expected[3:], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-4, 1e4])
+@torch.inference_mode()
+def test_states_of_any_size_are_the_librarys(network: MirasNetwork, size: float) -> None:
+    embedded = size * embeddings(network, 1, 6)
+    reading = open_rows(network, torch.ones(1, 6, dtype=torch.bool))
+    found = reading.read(embedded, torch.arange(6)[None])[0]
+    torch.testing.assert_close(found, by_library(network, embedded[0])[-1], rtol=1e-5, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_norms_in_smaller_dtypes_round_where_the_librarys_do(backbones: Backbones) -> None:
+    language = make_network(backbones)[0].eval().language.to(torch.bfloat16)
+    torch.nn.init.normal_(language.norm.weight)
+    language.layers = language.layers[:0]
+    embedded = torch.randn(1, 40, language.config.hidden_size, dtype=torch.bfloat16)
+    reading = Reading(language, is_token=torch.ones(1, 40, dtype=torch.bool), dtype=torch.bfloat16)
+    assert torch.equal(reading.read(embedded, torch.arange(40)[None])[0], language.norm(embedded)[0, -1])
+
+
+@torch.inference_mode()
+def test_adapters_are_read_through(backbones: Backbones) -> None:
+    network = make_network(backbones, language_training="lora")[0].eval()
+    without = by_library(network, embeddings(network, 1, 7)[0])
+    for name, parameter in network.language.named_parameters():
+        if "lora_B" in name:  # starts at zero
+            torch.nn.init.normal_(parameter)
+    embedded = embeddings(network, 1, 7)
+    expected = by_library(network, embedded[0])
+    assert not torch.allclose(expected, without, atol=1e-2)
+    reading = open_rows(network, torch.ones(1, 6, dtype=torch.bool))
+    reading.read(embedded[:, :6], torch.arange(6)[None])
+    found = reading.read(embedded[:, 6:], torch.tensor([[6]]))[0]
+    torch.testing.assert_close(found, expected[-1], rtol=1e-5, atol=1e-5)
+
+
 @torch.inference_mode()
 def test_padding_before_rows_changes_nothing(network: MirasNetwork) -> None:
     embedded = embeddings(network, 2, 6)
