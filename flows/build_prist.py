@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from prefect import flow, runtime
 
 from tasks import params
+from tasks.beforehand import check_stages, run_checked
 from tasks.choices import DataStage, Launch, PresetOrKept, default_launch
-from tasks.flow import begin, on_wait, run_as_command, run_stages
+from tasks.flow import begin, on_wait, run_stages
 from tasks.graph import stages_until
 from tasks.lock import workspace_lock
 from tasks.pipeline_run import PipelineRun
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--launch", default=default_launch(), help="a file of infra/launch/ (default: local)")
     parser.add_argument("--until-stage", default=LAST_STAGE, help=f"the last stage to run (default: {LAST_STAGE})")
     options = parser.parse_args(arguments)
-    return run_as_command(lambda: build_prist(**vars(options)))
+    return run_checked(
+        lambda: check_stages(options.preset, options.source, launch=options.launch, until_stage=options.until_stage),
+        lambda: build_prist(**vars(options)),
+    )
 
 
 if __name__ == "__main__":

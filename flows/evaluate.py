@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from prefect import flow, runtime
 
 from tasks import params
+from tasks.beforehand import check_evaluation, run_checked
 from tasks.choices import Launch, default_launch
 from tasks.evaluation import evaluate_registered, evaluation_stages
-from tasks.flow import begin, on_wait, run_as_command, run_stages
+from tasks.flow import begin, on_wait, run_stages
 from tasks.lock import workspace_lock
 from tasks.orchestration.artifacts import publish_scores
 from tasks.pipeline_run import PipelineRun
@@ -63,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--launch", default=default_launch(), help="a file of infra/launch/ (default: local)")
     parser.add_argument("--again", action="store_true", help="even if nothing has changed")
     options = parser.parse_args(arguments)
-    return run_as_command(lambda: evaluate(**vars(options)))
+    return run_checked(
+        lambda: check_evaluation(model=options.model, launch=options.launch), lambda: evaluate(**vars(options))
+    )
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from miras.errors import MirasError
-from tasks import environment
-from tasks.flow import begin, run_as_command
+from tasks.beforehand import run_checked
+from tasks.flow import begin
 from tasks.registry.approval import ask, check_terminal, publish, said_beforehand
 from tasks.registry.promotion import already, check_gates, compare_as_params_say
 from tasks.registry.promotion import promote as move_alias
@@ -66,21 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--force", default="", metavar="REASON", help="promote although a gate is not passed")
     options = parser.parse_args(arguments)
-    environment.prepare()
-    try:  # what stops a promotion is told before Prefect starts
-        comparison = compare_as_params_say(model=options.model, version=options.version, is_forced=bool(options.force))
-        if comparison.is_champion:
-            say(already(comparison))
-            return 0
-        check_gates(comparison, force_reason=options.force)
-        if not options.yes:
-            check_terminal()
-    except MirasError as error:
-        say(str(error))
-        return 1
-    return run_as_command(
-        lambda: promote(options.model or "", options.version or 0, approval=not options.yes, force_reason=options.force)
-    )
+    chosen = (options.model or "", options.version or 0, not options.yes, options.force)
+    return run_checked(lambda: _can_be_promoted(options), lambda: promote(*chosen))
+
+
+def _can_be_promoted(options: argparse.Namespace) -> bool:
+    """Whether there is anything to promote; raises what stops it."""
+    comparison = compare_as_params_say(model=options.model, version=options.version, is_forced=bool(options.force))
+    if comparison.is_champion:
+        say(already(comparison))
+        return False
+    check_gates(comparison, force_reason=options.force)
+    if not options.yes:
+        check_terminal()
+    return True
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from prefect import flow
 
-from miras.errors import MirasError
 from miras.reproduce import catalogue, rendering
-from tasks import environment
-from tasks.choices import Launch, Preset, Table, default_launch
-from tasks.flow import begin, on_wait, run_as_command
+from miras.reproduce.results import given_files, read_given
+from tasks.beforehand import run_checked
+from tasks.choices import Launch, Preset, Table, default_launch, use_launch
+from tasks.flow import begin, on_wait
 from tasks.lock import workspace_lock
 from tasks.reproduction.outlook import outlook
 from tasks.reproduction.runs import check_failures, make_runs, read_request
@@ -74,18 +74,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
     options = parser.parse_args(arguments)
-    given = {row: Path(file) for row, _, file in (text.rpartition("=") for text in options.given)}
-    environment.prepare()
-    try:
-        request = read_request(options.table, options.preset, options.seeds)  # mistakes are told before Prefect starts
-        if options.dry_run:
-            print(outlook(request))
-            return 0
-    except MirasError as error:
-        say(str(error))
-        return 1
-    chosen = (options.table, options.preset, options.seeds, options.jobs, options.launch, given)
-    return run_as_command(lambda: reproduce(*chosen))
+    chosen = (options.table, options.preset, options.seeds, options.jobs, options.launch)
+    return run_checked(
+        lambda: _can_be_reproduced(options), lambda: reproduce(*chosen, given=given_files(options.given))
+    )
+
+
+def _can_be_reproduced(options: argparse.Namespace) -> bool:
+    """Whether runs are wanted, else prints what they would be; raises what stops them."""
+    use_launch(options.launch)
+    request = read_request(options.table, options.preset, options.seeds)
+    read_given(request.table, given_files(options.given))
+    if options.dry_run:
+        print(outlook(request))
+    return not options.dry_run
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from prefect import flow, runtime
 
 from tasks import params
+from tasks.beforehand import check_stages, run_checked
 from tasks.choices import ALL, Launch, PresetOrKept, StageOrAll, default_launch
-from tasks.flow import begin, on_wait, run_as_command, run_stages
+from tasks.flow import begin, on_wait, run_stages
 from tasks.graph import stages_until
 from tasks.lock import workspace_lock
 from tasks.orchestration.artifacts import publish_scores
@@ -84,7 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pull", action="store_true", help="fetch from the DVC remote what earlier runs made")
     parser.add_argument("--push", action="store_true", help="push the outputs to the DVC remote")
     options = parser.parse_args(arguments)
-    return run_as_command(lambda: train_miras(**vars(options)))
+    return run_checked(
+        lambda: check_stages(options.preset, options.source, launch=options.launch, until_stage=options.until_stage),
+        lambda: train_miras(**vars(options)),
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Params = Annotated[Path, typer.Option(help="Parameter file, or a preset.")]
+Params = Annotated[Path, typer.Option(help="Parameter file: params.yaml, or one of presets/.")]
 Launch = Annotated[
     str | None, typer.Option(help="Launch profile: a name of infra/launch (default: MIRAS_LAUNCH, else local).")
 ]
@@ -71,9 +71,11 @@ def plan(
     pictures: Annotated[int | None, typer.Option(help="Their number, where the data set is not here yet.")] = None,
 ) -> None:
     """Print parameters, memory, steps, hours and disk of a preset before anything starts."""
+    from miras.config import read_yaml
     from miras.launch.profiles import read_launch
 
     profile = read_launch(launch)
+    read_yaml(params)
     from miras.plan import plan, render  # takes seconds: after what can be wrong at once
 
     print(render(plan(params, profile, pictures=pictures)))
@@ -222,7 +224,9 @@ def score(
     params: Params = PARAMS,
 ) -> None:
     """Score anyone's predictions; every fault of the file is named and nothing is scored in spite of it."""
-    from miras.evaluate.commands import Settings, score_file
+    _check_file(questions, "`miras questions FOLDER` writes one, and so does the stage evaluate (reports/evaluate/).")
+    _check_file(predictions, "Expected one line for each answer, as docs/evaluation.md describes it.")
+    from miras.evaluate.commands import Settings, score_file  # takes seconds
 
     rows = score_file(questions, predictions, into, Settings.read(params).config, is_incomplete=incomplete)
     _print_rows(rows)
@@ -240,8 +244,10 @@ def evaluate(
     launch: Launch = None,
 ) -> None:
     """Ask a model the questions of benchmarks and score it; interrupted, the same command goes on."""
+    from miras.evaluate.asked_model import check_model
     from miras.launch.profiles import read_launch
 
+    check_model(model)
     profile = read_launch(launch)
     with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
         from miras.evaluate.commands import Settings, evaluate_model  # takes seconds
@@ -292,6 +298,11 @@ def judge(
     )
     print(as_text(scores))
     check_complete(scores)
+
+
+def _check_file(path: Path, advice: str) -> None:
+    if not path.is_file():
+        raise ConfigError(f"{path}: {'a folder, no file' if path.is_dir() else 'no such file'}. {advice}")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
@@ -352,6 +363,12 @@ def lineage(
 ) -> None:
     """Say what a registered version was made of: commit, data, parameters, checkpoint, scores, moves of its aliases."""
     _run_module("tasks.registry.lineage_command", [address, *(["--json"] if as_json else [])])
+
+
+@app.command()
+def sync() -> None:
+    """Send to MLflow what was recorded while it was away, as `make sync` does."""
+    _run_module("tasks.tracking.sync", [])
 
 
 def _run_module(name: str, words: list[str]) -> None:

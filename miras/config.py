@@ -17,6 +17,9 @@ from ruamel.yaml import YAML, YAMLError
 
 from miras.errors import ConfigError
 
+PRESETS = Path("presets")
+"""Whole parameter files, each of which can take the place of params.yaml."""
+
 
 class Section(BaseModel):
     """One section of a parameter file: unknown keys and wrong types are errors, values cannot change."""
@@ -28,17 +31,41 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or is not a mapping.
+        ConfigError: the file is missing (the message names the nearest), is not YAML, or is not a mapping.
     """
     try:
-        loaded = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. Run from the folder that holds it.") from None
+        raise ConfigError(f"{path}: no such file{_what_may_be_meant(path)}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Name a YAML file.") from None
+    return parse_yaml(content, source=str(path))
+
+
+def parse_yaml(content: bytes, *, source: str) -> dict[str, Any]:
+    """The mapping in a YAML text, encoded in UTF-8; `source` is its name in messages.
+
+    Raises:
+        ConfigError: the text is not YAML, or is not a mapping.
+    """
+    try:
+        loaded = YAML(typ="safe").load(content.decode("utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+        raise ConfigError(f"{source}: not valid YAML: {error}") from None
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected sections with keys, found {type(loaded).__name__}.")
+        raise ConfigError(f"{source}: expected sections with keys, found {type(loaded).__name__}.")
     return loaded
+
+
+def _what_may_be_meant(path: Path) -> str:
+    """The end of the message about a missing file: a network laid over a preset is no file, else the nearest name."""
+    if path.suffix != ".yaml" and "+" in path.name:
+        return f": a network over a preset is none. `python -m tasks.preset {path.name}` makes both into params.yaml."
+    known = {file.stem: file for folder in (PRESETS, path.parent) for file in sorted(folder.glob("*.yaml"))}
+    stem = path.name.removesuffix(".yaml")
+    nearest = difflib.get_close_matches(stem, list(known), n=1)
+    hint = f"; did you mean {known[nearest[0]]}?" if nearest else "."
+    return f"{hint} Run from the folder that holds it."
 
 
 def parse_sections(values: Mapping[str, Any], sections: Mapping[str, type[Section]], *, source: str) -> dict[str, Any]:

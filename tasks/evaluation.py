@@ -78,7 +78,7 @@ def evaluate_registered(model: str) -> Evaluation:
         said.append(line)
         log(line)
 
-    _, exit_code = follow_command(command, environment={}, log=keep)
+    _, exit_code = follow_command(command, log=keep)
     if exit_code:
         raise _explain(said, exit_code)
     folder = into / _BENCHMARK

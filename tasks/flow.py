@@ -13,6 +13,7 @@ from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import MirasError
 from tasks import environment
 from tasks.choices import use_launch
+from tasks.dvc_process import DvcProcesses
 from tasks.graph import Node
 from tasks.orchestration.api import api_for_run, quiet_console
 from tasks.orchestration.artifacts import StageResult, publish_stages
@@ -63,15 +64,16 @@ def run_stages(nodes: Sequence[Node], pipeline: PipelineRun, *, again: bool = Fa
     results: list[StageResult] = []
     has_failed = False
     try:
-        for node in nodes:
-            parents = [done[parent] for parent in node.parents if parent in done]
-            started_s = time.monotonic()
-            state = run_stage(node.name, pipeline=pipeline, again=again, wait_for=parents, return_state=True)
-            results.append(StageResult.of(node.name, state, seconds=time.monotonic() - started_s))
-            if state.name == WAITING:
-                wait_for_people(node.name, state.message or "")
-            state.result()  # a failed stage ends the flow here
-            done[node.name] = state
+        with DvcProcesses(pipeline.environment()) as dvc:
+            for node in nodes:
+                parents = [done[parent] for parent in node.parents if parent in done]
+                started_s = time.monotonic()
+                state = run_stage(node.name, dvc=dvc, again=again, wait_for=parents, return_state=True)
+                results.append(StageResult.of(node.name, state, seconds=time.monotonic() - started_s))
+                if state.name == WAITING:
+                    wait_for_people(node.name, state.message or "")
+                state.result()  # a failed stage ends the flow here
+                done[node.name] = state
     except StageFailedError:
         has_failed = True
         raise

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,13 +38,22 @@ def stages_until(last: str | None = None) -> list[Node]:
         nodes = _nodes(repo)
     if last is None:
         wanted = set(nodes)
-    elif last in nodes:
-        wanted = _ancestors(last, nodes)
     else:
-        nearest = difflib.get_close_matches(last, list(nodes), n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(nodes)}"
-        raise ConfigError(f"dvc.yaml: there is no stage {last!r}; {hint}")
+        check_stage(last, nodes)
+        wanted = _ancestors(last, nodes)
     return _parents_first([node for name, node in nodes.items() if name in wanted])
+
+
+def check_stage(name: str, known: Collection[str]) -> None:
+    """Lets the name of a stage pass that is among those of dvc.yaml, `known`.
+
+    Raises:
+        ConfigError: it is not; the message names the nearest.
+    """
+    if name not in known:
+        nearest = difflib.get_close_matches(name, list(known), n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}."
+        raise ConfigError(f"dvc.yaml: there is no stage {name!r}; {hint}")
 
 
 def dependency_hashes(stage: str) -> dict[str, str]:

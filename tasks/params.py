@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,17 @@ def load(path: Path = PARAMS) -> dict[str, Any]:
     Raises:
         ConfigError: with one line per mistake, over all sections.
     """
+    return parse(read_yaml(path), source=str(path))
+
+
+def parse(values: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Every section of what a parameter file holds, parsed; `source` is its name in messages.
+
+    Raises:
+        ConfigError: with one line per mistake, over all sections.
+    """
     classes: dict[str, type[Section]] = {name: load_object(where) for name, where in SECTIONS.items()}
-    return parse_sections(read_yaml(path), classes, source=str(path))
+    return parse_sections(values, classes, source=source)
 
 
 def load_object(where: str) -> Any:

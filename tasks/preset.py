@@ -19,11 +19,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from miras import config
 from miras.errors import ConfigError, MirasError
 from miras.files import finished_file, write_json
 from tasks import params
 
-PRESETS = Path("presets")
+PRESETS = config.PRESETS
 NETWORKS = PRESETS / "network"
 KEEP = str(params.PARAMS)
 """In the place of a preset's name: no preset, the settings of the workspace."""
@@ -42,13 +43,23 @@ def apply(name: str, source: str = "") -> None:
         ConfigError: there is no such preset or folder, the preset has mistakes or reads no folder, or params.yaml
             holds changes of the user's own.
     """
+    text = check(name, source)
+    if text is None:
+        return
+    with finished_file(params.PARAMS) as aside:
+        aside.write_bytes(text)
+        write_json(APPLIED, {"preset": name, "source": source, "sha256": hashlib.sha256(text).hexdigest()})
+
+
+def check(name: str, source: str = "") -> bytes | None:
+    """The text that `apply` would write, None for `KEEP`; writes nothing. Arguments and errors are those of `apply`."""
     if name == KEEP and source:
         raise ConfigError(
             f"source: {source!r} takes the place of a preset's folder, and no preset is named. Choose one (coco, "
             f"labelme), or put the folder into {params.PARAMS} yourself (ingest.sources, ingest.watched)."
         )
     if name == KEEP:
-        return
+        return None
     text = compose(name)
     if source:
         text = _reading(text, source, preset=name)
@@ -58,10 +69,9 @@ def apply(name: str, source: str = "") -> None:
             f"Keep them with `cp {params.PARAMS} {PRESETS}/mine.yaml` (then PRESET=mine brings them back) "
             f"or `git commit {params.PARAMS}`; drop them with `git checkout {params.PARAMS}`."
         )
-    with finished_file(params.PARAMS) as aside:
-        aside.write_bytes(text)
-        params.load(aside)
-        write_json(APPLIED, {"preset": name, "source": source, "sha256": hashlib.sha256(text).hexdigest()})
+    named = f"preset {name}"
+    params.parse(config.parse_yaml(text, source=named), source=named)
+    return text
 
 
 def compose(name: str) -> bytes:
@@ -72,11 +82,11 @@ def compose(name: str) -> bytes:
     """
     size, plus, network = name.partition("+")
     preset = find(size, PRESETS)
-    return _overlaid(preset, find(network, NETWORKS)) if plus else preset.read_bytes()
+    return _overlaid(preset, find(network, NETWORKS, what="network")) if plus else preset.read_bytes()
 
 
-def find(name: str, folder: Path) -> Path:
-    """The file of a preset, or of a network.
+def find(name: str, folder: Path, *, what: str = "preset") -> Path:
+    """The file of a preset, or of a network (`what`).
 
     Raises:
         ConfigError: there is no such file; the message names the nearest.
@@ -84,8 +94,8 @@ def find(name: str, folder: Path) -> Path:
     known = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     if name not in known:
         nearest = difflib.get_close_matches(name, list(known), n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known) or 'none'}"
-        raise ConfigError(f"{folder}/{name}.yaml: there is no preset {name!r}; {hint}")
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known) or 'none'}."
+        raise ConfigError(f"{folder}/{name}.yaml: there is no {what} {name!r}; {hint}")
     return known[name]
 
 
@@ -175,7 +185,7 @@ def _committed() -> bytes | None:
 
 def main() -> int:
     """Applies the preset named on the command line."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sizes, networks = (", ".join(sorted(f.stem for f in place.glob("*.yaml"))) for place in (PRESETS, NETWORKS))
         print(f"usage: python -m tasks.preset NAME[+NETWORK]    ({sizes}; {networks})", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect import task
@@ -25,8 +25,8 @@ from prefect.states import Cancelled
 from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import MirasError
 from tasks import failure
+from tasks.dvc_process import DvcProcesses
 from tasks.output import StageOutput
-from tasks.pipeline_run import PipelineRun
 
 WAITING = "Waiting"
 """Name of the state of a stage that is the people's turn: neither done nor failed."""
@@ -66,12 +66,12 @@ def can_retry(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,  # DVC is the only cache
     persist_result=False,
 )
-def run_stage(stage: str, *, pipeline: PipelineRun, again: bool = False) -> str | State[str]:
+def run_stage(stage: str, *, dvc: DvcProcesses, again: bool = False) -> str | State[str]:
     """Brings one stage up to date; returns done, unchanged or restored, or the state `WAITING`.
 
     Args:
         stage: name in dvc.yaml.
-        pipeline: the run that the stage is recorded under.
+        dvc: runs DVC, in the environment of the pipeline run that the stage is recorded under.
         again: run it even if nothing that it reads has changed.
 
     Raises:
@@ -80,7 +80,7 @@ def run_stage(stage: str, *, pipeline: PipelineRun, again: bool = False) -> str 
     log = api_logger()
     say(f"── {stage} " + "─" * (76 - len(stage)))
     try:
-        outcome = reproduce(stage, environment=pipeline.environment(), log=log, again=again)
+        outcome = reproduce(stage, dvc=dvc, log=log, again=again)
     except StageFailedError as error:
         if error.is_waiting:
             return Cancelled(name=WAITING, message=str(error))
@@ -95,40 +95,33 @@ def run_stage(stage: str, *, pipeline: PipelineRun, again: bool = False) -> str 
     return outcome
 
 
-def reproduce(stage: str, *, environment: Mapping[str, str], log: Callable[[str], None], again: bool = False) -> str:
-    """Runs DVC for one stage in a process group of its own; its output goes to the terminal and to `log`.
+def reproduce(stage: str, *, dvc: DvcProcesses, log: Callable[[str], None], again: bool = False) -> str:
+    """Runs DVC for one stage; its output goes to the terminal and to `log`.
 
     Raises:
         StageFailedError: the stage or DVC failed.
     """
     failure.clear(stage)
     force = ("--force",) if again else ()
-    command = (sys.executable, "-m", "dvc", "repro", "--single-item", *force, stage)
-    output, exit_code = follow_command(command, environment=environment, log=log)
+    output, exit_code = _follow(dvc.start("repro", "--single-item", *force, stage), log)
     if exit_code:
         raise _explain(stage, output, exit_code)
     return output.outcome
 
 
-def follow_command(
-    command: Sequence[str], *, environment: Mapping[str, str], log: Callable[[str], None]
-) -> tuple[StageOutput, int]:
+def follow_command(command: Sequence[str], log: Callable[[str], None]) -> tuple[StageOutput, int]:
     """Runs a command in a process group of its own; returns what it said and its exit code.
 
     Whatever ends this call early (Ctrl-C, a cancelled flow run) ends the whole group.
     """
     process = subprocess.Popen(
         command,
-        env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    try:
-        return _follow(process, log), process.wait()
-    except BaseException:  # nothing of ours may go on writing
-        _stop_group(process)
-        raise
+    return _follow(process, log)
 
 
 def say(line: str) -> None:
@@ -136,13 +129,17 @@ def say(line: str) -> None:
     _echo(f"{line}\n".encode(sys.stderr.encoding or "utf-8", errors="replace"))
 
 
-def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> StageOutput:
+def _follow(process: subprocess.Popen[bytes], log: Callable[[str], None]) -> tuple[StageOutput, int]:
     assert process.stdout is not None
     output = StageOutput(echo=_echo, log=log)
-    while chunk := os.read(process.stdout.fileno(), _CHUNK_BYTES):
-        output.feed(chunk)
-    output.close()
-    return output
+    try:
+        while chunk := os.read(process.stdout.fileno(), _CHUNK_BYTES):
+            output.feed(chunk)
+        output.close()
+        return output, process.wait()
+    except BaseException:  # nothing of ours may go on writing
+        _stop_group(process)
+        raise
 
 
 def _echo(chunk: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from miras.config import Section, parse_sections, read_yaml
 from miras.errors import ConfigError, DataError
+from miras.evaluate.asked_model import SERVED, STAGES, check_model
 from miras.evaluate.asking import AskingPlan
 from miras.evaluate.box_model import BoxModelConfig
 from miras.evaluate.config import EvaluateConfig
@@ -29,7 +30,6 @@ from miras.paths import Paths
 from miras.pretrained import DESCRIPTION
 from miras.registry_address import PREFIX, fetch
 
-SERVED = "served:"
 SHOWN = {"num_examples": 6, "num_failures": 6}  # cases on the page
 OWN = "test"  # the data set's own test split, where a benchmark is named
 
@@ -141,7 +141,11 @@ def evaluate_model(model: str, names: Sequence[str], into: Path, settings: Setti
         into: folder to write, new or empty, or unfinished.
         settings: of the parameter file.
         launch: how many processes answer.
+
+    Raises:
+        ConfigError: no such model or benchmark, or `into` is not empty.
     """
+    check_model(model)
     work = _work_of(into)
     if not work.exists():
         _new(into)
@@ -175,7 +179,7 @@ def evaluate_model(model: str, names: Sequence[str], into: Path, settings: Setti
 
 def _described(model: str, paths: Paths) -> tuple[Model, bool]:
     """The model, and whether the features of the pipeline are of its encoders."""
-    if model in ("stage1", "stage2"):
+    if model in STAGES:
         return StageModel(backbones=paths.backbones, weights=getattr(paths, model)), True
     if model.startswith(SERVED):
         file = Path(model.removeprefix(SERVED))
@@ -183,11 +187,6 @@ def _described(model: str, paths: Paths) -> tuple[Model, bool]:
         return ServedModel(box=box, service=read_service(), answers=str(CACHE)), True
     if model.startswith(PREFIX):
         return ExportedModel(folder=str(fetch(model, holds=DESCRIPTION))), False
-    if not Path(model).is_dir():
-        raise ConfigError(
-            f"model {model!r}: no such directory. Give stage1, stage2, a directory that `miras export` wrote, "
-            f"models:/NAME@ALIAS, or {SERVED}FILE for a model behind a server."
-        )
     return ExportedModel(folder=model), False
 
 

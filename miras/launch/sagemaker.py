@@ -104,7 +104,7 @@ class SageMakerPlace:
         left = [key for key in ("bucket", "image") if "CHANGE-ME" in getattr(launch, key)]
         if left:
             raise ConfigError(
-                f"launch profile: {' and '.join(left)} still hold the delivered CHANGE-ME. Fill in your own, and "
+                f"launch profile: {' and '.join(left)}: still the delivered CHANGE-ME. Fill in your own, and "
                 "role_arn (infra/aws/README.md)."
             )
         self._check_cost(launch.max_run_hours)

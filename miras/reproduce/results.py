@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from miras.dialogue.records import Frozen
-from miras.errors import DataError
+from miras.errors import ConfigError, DataError
 from miras.reproduce.cells import Cell, SeedValue, summary_cell, with_gain
 from miras.reproduce.records import Column, PaperTable, Request, Row, Run, RunRecord
 from miras.reproduce.requests import texts_in
@@ -72,7 +72,7 @@ def collect(request: Request, *, root: Path = Path(), given: Mapping[str, Path] 
         DataError: `given` names no row, or one that is trained here; a scores document is broken.
     """
     table, records = request.table, _records(request, root)
-    handed_in = _read_given(table, given or {})
+    handed_in = read_given(table, given or {})
     rows = []
     for row in table.rows:
         cells = {
@@ -245,7 +245,29 @@ def read_record(file: Path) -> RunRecord | None:
         ) from None
 
 
-def _read_given(table: PaperTable, given: Mapping[str, Path]) -> dict[str, Scores]:
+def given_files(words: Sequence[str]) -> dict[str, Path]:
+    """Row -> scores document, of `ROW=SCORES.json` on a command line; a row's name may hold `=`.
+
+    Raises:
+        ConfigError: a word is no such pair, or a row is there twice.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        row, _, file = word.rpartition("=")
+        if not row or not file:
+            raise ConfigError(f"--given {word!r}: expected ROW=SCORES.json, a row of the table and its scores.")
+        if row in found:
+            raise ConfigError(f"--given {row!r}: there twice ({found[row]} and {file}). Keep one.")
+        found[row] = Path(file)
+    return found
+
+
+def read_given(table: PaperTable, given: Mapping[str, Path]) -> dict[str, Scores]:
+    """The scores of other models, by row.
+
+    Raises:
+        DataError: no such row, or one that is trained here; a scores document is missing or broken.
+    """
     rows = {row_title(row): row for row in table.rows}
     for name in given:
         if name not in rows:

@@ -53,6 +53,8 @@ def read_scores(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; expected the scores.json of an evaluation.") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}). Name the scores.json of an evaluation.") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: not JSON: {error}. Expected the scores.json of an evaluation.") from None
     if not isinstance(found, dict) or not isinstance(found.get("tables"), dict):

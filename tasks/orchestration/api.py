@@ -1,7 +1,7 @@
 """Where a flow started by hand records: this workspace's Prefect server if it runs, else an API of its own.
 
 prefect.toml names the server of `make deploy`, so that `prefect ...` on the command line finds it. `make run`
-must work without any server: it then lets Prefect start a temporary one over the same database.
+must work without any server: it then starts a temporary one over the same database.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from miras.errors import ServiceUnavailableError
 from tasks.environment import shown_address
+from tasks.orchestration import temporary_server
 from tasks.orchestration.access import check_prefect_access
 from tasks.servers import services
 
@@ -24,7 +25,8 @@ def api_for_run() -> Iterator[None]:
     """Chooses the API for the flow runs inside.
 
     Raises:
-        ServiceUnavailableError: PREFECT_API_URL is set, and nothing answers there.
+        ServiceUnavailableError: PREFECT_API_URL is set, and nothing answers there; or the temporary server does not
+            start.
         ConfigError: the server there does not take our password.
     """
     chosen = os.environ.get("PREFECT_API_URL")
@@ -35,9 +37,13 @@ def api_for_run() -> Iterator[None]:
         )
     if chosen:
         check_prefect_access(chosen)
-    has_server = bool(chosen) or services.is_prefect_running()
-    temporary = temporary_settings(restore_defaults={PREFECT_API_URL})
-    with nullcontext() if has_server else temporary:
+    if chosen or services.is_prefect_running():
+        yield
+        return
+    # Heartbeats are for a server's automations, and Prefect sleeps for up to a second to end them.
+    with temporary_settings(
+        {PREFECT_API_URL: temporary_server.start()}, restore_defaults={PREFECT_FLOWS_HEARTBEAT_FREQUENCY}
+    ):
         yield
 
 

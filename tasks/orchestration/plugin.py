@@ -1,17 +1,13 @@
-"""Prefect startup plugin, for two things that Prefect has no setting for. prefect.toml switches plugins on.
+"""Prefect startup plugin: `prefect deployment run train-miras` finds the deployment by its name alone.
 
-- `prefect deployment run train-miras` finds the deployment by its name alone. Prefect wants FLOW/DEPLOYMENT; the hook
-  runs before the command reads its arguments, and completes a name that only one deployment has.
-- The temporary server of a flow without a server ends with its flow, also when that is killed.
+Prefect has no setting for it and wants FLOW/DEPLOYMENT. The hook runs before the command reads its arguments, and
+completes a name that only one deployment has. prefect.toml switches plugins on.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
 
 from prefect.plugins import HookContext, register_hook
@@ -23,8 +19,6 @@ PREFECT_PLUGIN_API_REQUIRES = ">=0.1,<1"
 _PROGRAMS = ("prefect", "__main__.py")
 _NOUNS = ("deployment", "deployments")
 _VERBS = ("run", "inspect", "delete")
-_IS_TEMPORARY_SERVER = "PREFECT__SERVER_EPHEMERAL"  # set by Prefect in the environment of such a server
-_LOOK_S = 1.0
 
 
 def short_name_position(arguments: Sequence[str]) -> int | None:
@@ -44,13 +38,11 @@ def short_name_position(arguments: Sequence[str]) -> int | None:
 
 @register_hook
 async def setup_environment(*, ctx: HookContext) -> None:
-    """Completes a short deployment name in `sys.argv`; in a temporary server, watches its flow.
+    """Completes a short deployment name in `sys.argv`.
 
     Raises:
         SystemExit: with a message, when there is no server, or not exactly one such deployment.
     """
-    if os.environ.get(_IS_TEMPORARY_SERVER):
-        threading.Thread(target=_end_with, args=(os.getppid(),), name="starter", daemon=True).start()
     position = short_name_position(sys.argv)
     if position is None:
         return
@@ -68,13 +60,6 @@ async def setup_environment(*, ctx: HookContext) -> None:
         hint = found or "\n`make deploy` makes ours; `prefect deployment ls` lists what there is."
         raise SystemExit(f"{len(full_names)} deployments are named {name!r}.{hint}")
     sys.argv[position] = full_names[0]
-
-
-def _end_with(starter: int) -> None:
-    """Ends this process when its parent is no longer `starter`."""
-    while os.getppid() == starter:
-        time.sleep(_LOOK_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _full_names(name: str) -> list[str]:

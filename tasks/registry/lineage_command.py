@@ -12,6 +12,7 @@ from typing import Any
 from mlflow.tracking.client import MlflowClient
 
 from miras.errors import MirasError
+from miras.registry_address import parse
 from tasks import environment
 from tasks.registry.lineage import Lineage
 from tasks.registry.moves import Ledger, Move
@@ -30,6 +31,7 @@ def describe(address: str) -> dict[str, Any]:
         DataError: the registry has no such version, or it carries no lineage.
         ServiceUnavailableError: the registry does not answer.
     """
+    parse(address)  # before MLflow is opened, which may make its database
     with service_errors():
         client = MlflowClient()
         version = find(address, client)

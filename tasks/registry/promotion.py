@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mlflow.tracking.client import MlflowClient
 
 from miras.errors import ConfigError, DataError, MirasError
+from miras.registry_address import check_name
 from tasks import params
 from tasks.registry.gates import (
     OTHER_TEST,
@@ -89,10 +90,11 @@ def compare(config: PromoteConfig, *, model: str, candidate: str | int, is_force
         is_forced: compare although the alias was set by other means than ours, or the lineage is not known.
 
     Raises:
-        ConfigError: the ledger of another model was named.
+        ConfigError: no name of a model, or that of a ledger.
         DataError: no such model, version or alias; the candidate or the champion has no lineage.
         MlflowException: the registry does not answer.
     """
+    check_name(model)
     if model.endswith(LEDGER):
         raise ConfigError(f"models:/{model}: the record of an alias's moves, no model. Name the model itself.")
     client = MlflowClient()
@@ -204,9 +206,11 @@ def roll_back(*, model: str, alias: str, reason: str) -> Move:
     """Puts the champion before this one back; again: the one before that.
 
     Raises:
+        ConfigError: no name of a model.
         DataError: there is no earlier champion, or it is no longer in the registry; the alias was set by other means.
         MoveLostError: meanwhile another version became the champion.
     """
+    check_name(model)
     client = MlflowClient()
     ledger = Ledger(client, model=model, alias=alias)
     state = ledger.settle()

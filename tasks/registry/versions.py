@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
@@ -12,11 +11,11 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from mlflow.tracking.client import MlflowClient
 from pydantic import ValidationError
 
-from miras.errors import ConfigError, DataError
+from miras.errors import DataError
+from miras.registry_address import parse
 from tasks.registry.lineage import TAG, Lineage
 
 LEDGER = "-moves"  # how the names of the ledgers end (tasks.registry.moves)
-_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _NOT_FOUND = tuple(ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE))
 
 
@@ -59,10 +58,8 @@ def find(address: str, client: MlflowClient) -> Version:
         DataError: the registry has no such model, alias or version; what there is is named.
         MlflowException: the registry does not answer.
     """
-    parsed = _ADDRESS.fullmatch(address)
-    if parsed is None:
-        raise ConfigError(f"{address}: no address of a model. Write models:/NAME@ALIAS or models:/NAME/VERSION.")
-    name, alias = parsed["name"], parsed["alias"]
+    parsed = parse(address)
+    name, alias = parsed.name, parsed.alias
     known = aliases(name, client)
     if alias is not None and alias not in known:
         there = ", ".join(f"{alias} (version {number})" for alias, number in known.items()) or "none"
@@ -70,7 +67,7 @@ def find(address: str, client: MlflowClient) -> Version:
             f"{address}: model {name!r} has no alias {alias!r}; it has: {there}. The stage `register` sets the alias "
             "of a new version, `miras promote` that of the champion."
         )
-    number = known[alias] if alias is not None else int(parsed["version"])
+    number = parsed.version if alias is None else known[alias]
     try:
         return version_of(client.get_model_version(name, str(number)))
     except MlflowException as error:

@@ -27,7 +27,7 @@ from tasks.graph import stages_until
 from tasks.params import PARAMS
 from tasks.reproduction.runs import LAST_STAGE, make_workspace
 
-KEPT, SHARED, NEW = "restored", "made by an earlier run of this table", "to be run"
+KEPT, SHARED, NEW = "restored", "shared with a run above", "to be run"
 _NOT_PART_OF_A_KEY = ["size", "nfiles"]
 
 

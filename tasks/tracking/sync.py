@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 from miras.errors import ServiceUnavailableError
 from tasks import environment
@@ -33,15 +35,18 @@ def send_or_say() -> None:
         print(error, file=sys.stderr)
 
 
-def main() -> int:
-    """Sends, and says what was sent."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Sends, and says what was sent; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.tracking.sync", description="Sends to MLflow what waits.")
+    parser.parse_args(arguments)
     environment.prepare()
     try:
         count = send_remaining()
     except ServiceUnavailableError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{count} pipeline run(s) sent to MLflow." if count else "Nothing waits: MLflow has everything.")
+    sent = f"{count} pipeline run{'s' * (count > 1)} sent to MLflow."
+    print(sent if count else "Nothing waits: MLflow has everything.")
     return 0
 
 

@@ -213,7 +213,7 @@ def test_a_dry_run_tells_what_would_be_run_without_running_it(workspace: Path, m
     asked = Request("toy-1", table(), "smoke", 1, (toy_run("one"), toy_run("two", score=43.0)), {}, {})
     before = outlook.outlook(asked)
     assert "one, seed 0  to be run: data, evaluate\n" in before
-    assert "two, seed 0  to be run: evaluate; made by an earlier run of this table: data\n" in before
+    assert "two, seed 0  to be run: evaluate; shared with a run above: data\n" in before
     assert "2 runs, 3 stages to be run of 4." in before
     assert list((workspace / "reproductions").iterdir()) == []
     made(toy_run("two", score=43.0))

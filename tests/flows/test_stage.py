@@ -18,13 +18,15 @@ from miras import errors
 from miras.annotate.errors import WaitingForPeopleError
 from miras.errors import ConfigError, DataError
 from tasks import failure
+from tasks.dvc_process import DvcProcesses
 from tasks.graph import Node, dependency_hashes, stages_until
 from tasks.output import StageOutput
 from tasks.stage import StageFailedError, _explain, can_retry, reproduce
 
 
 def run(stage: str, lines: list[str] | None = None) -> str:
-    return reproduce(stage, environment={}, log=(lines if lines is not None else []).append)
+    with DvcProcesses({}) as dvc:
+        return reproduce(stage, dvc=dvc, log=(lines if lines is not None else []).append)
 
 
 def is_error(kind: object) -> bool:
@@ -124,12 +126,14 @@ def test_people_who_are_not_done_are_no_failure(toy: Path) -> None:
 
 def test_a_stage_runs_again_when_it_is_told_to(toy: Path) -> None:
     run("first")
-    assert reproduce("first", environment={}, log=lambda _: None, again=True) == "done"
+    with DvcProcesses({}) as dvc:
+        assert reproduce("first", dvc=dvc, log=lambda _: None, again=True) == "done"
 
 
 def test_a_terminal_that_is_gone_does_not_stop_a_stage(toy: Path) -> None:
     command = (
-        "from tasks.stage import reproduce, say; say('begins'); print(reproduce('first', environment={}, log=str))"
+        "from tasks.dvc_process import DvcProcesses; from tasks.stage import reproduce, say; say('begins')\n"
+        "with DvcProcesses({}) as dvc: print(reproduce('first', dvc=dvc, log=str))"
     )
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", command], stderr=writer, stdout=subprocess.PIPE, text=True)

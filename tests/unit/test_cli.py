@@ -48,6 +48,43 @@ def test_a_users_mistake_is_one_message_without_a_traceback() -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("plan --params tiny", "tiny: no such file; did you mean presets/tiny.yaml? Run from"),
+        ("score none.jsonl x.jsonl --into out", "none.jsonl: no such file. `miras questions FOLDER` writes one"),
+        ("score README.md x.jsonl --into out", "x.jsonl: no such file. Expected one line for each answer"),
+        ("score docs x.jsonl --into out", "docs: a folder, no file. "),
+        ("evaluate nowhere --into out", "model 'nowhere': no such directory. Give stage1, stage2"),
+        ("judge nowhere", "nowhere: no such folder. Name the folder of an evaluation"),
+        ("judge docs --history any", "history 'any': expected one of own, reference, none."),
+    ],
+)
+def test_a_wrong_name_is_told_before_anything_heavy_is_imported(words: str, message: str) -> None:
+    script = (
+        "import sys\n"
+        "from miras.cli import main\n"
+        f"sys.argv = ['miras', *{words.split()!r}]\n"
+        "try:\n    main()\nfinally:\n    print(sorted(sys.modules.keys() & {'torch', 'transformers', 'mlflow'}))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "[]\n")
+    assert ended.stderr.startswith(f"miras: {message}")
+
+
+def test_the_help_of_judge_names_the_histories_that_it_takes() -> None:
+    from miras.evaluate.judge.command import HISTORIES
+
+    *others, last = HISTORIES
+    assert f"{', '.join(others)} or {last}." in miras("judge", "--help").stdout
+
+
+def test_help_of_sync_sends_nothing() -> None:
+    ended = miras("sync", "--help")
+    assert ended.returncode == 0
+    assert "Send to MLflow what was recorded while it was away" in ended.stdout
+
+
 def test_doctor_prints_json_alone_for_machines_and_says_errors_by_its_exit_code(tmp_path: Path) -> None:
     ended = miras("doctor", "--json", "--params", str(tmp_path / "none.yaml"), "--constraints", "constraints.txt")
     findings = json.loads(ended.stdout)

@@ -70,3 +70,24 @@ def test_a_broken_file_is_one_message(tmp_path: Path, content: str | bytes) -> N
 def test_a_missing_file_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_yaml(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny", r"^tiny: no such file; did you mean presets/tiny\.yaml\? Run from"),
+        ("presets/smol.yaml", r"did you mean presets/small\.yaml\?"),
+        ("infra/serv.yaml", r"did you mean infra/serve\.yaml\?"),
+        ("tiny+segllm", r"`python -m tasks\.preset tiny\+segllm` makes both into params\.yaml\.$"),
+        ("presets", r"^presets: cannot be read \(Is a directory\)"),
+    ],
+)
+def test_a_missing_file_is_told_with_what_may_be_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("presets/tiny.yaml", "presets/small.yaml", "infra/serve.yaml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(ConfigError, match=message):
+        read_yaml(Path(name))

@@ -12,7 +12,6 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from pydantic import BaseModel
 
@@ -30,6 +29,8 @@ from miras.llm.config import ModelConfig, ServiceConfig
 from miras.llm.estimating import Estimate, Estimator
 
 QUESTIONS, PREDICTIONS = "questions.jsonl", "predictions.jsonl"
+HISTORIES: tuple[History, ...] = ("own", "reference", "none")
+"""Those of which a dialogue is made; a baseline's answers (`any`) are none."""
 _REMARKS = "x" * 280  # assumed: two sentences
 _SCORED = ScoredDialogue(
     remarks=_REMARKS, progression=3.5, logical_coherence=3.5, content_consistency=3.5, target_relevance=3.5
@@ -58,10 +59,26 @@ def whose(benchmark: str, model: str, history: str) -> Judged:
     Raises:
         ConfigError: no such kind of history.
     """
-    for known in get_args(History):
+    for known in HISTORIES:
         if known == history:
             return Judged(benchmark, model, known)
-    raise ConfigError(f"history {history!r}: expected one of {', '.join(get_args(History))}.")
+    raise ConfigError(f"history {history!r}: expected one of {', '.join(HISTORIES)}.")
+
+
+def check_folder(folder: Path) -> None:
+    """Lets the folder of an evaluation pass.
+
+    Raises:
+        ConfigError: it is not there, or is no such folder.
+    """
+    missing = [name for name in (QUESTIONS, PREDICTIONS) if not (folder / name).is_file()]
+    if not missing:
+        return
+    what = f"holds no {' and no '.join(missing)}" if folder.is_dir() else "no such folder"
+    raise ConfigError(
+        f"{folder}: {what}. Name the folder of an evaluation, with {QUESTIONS} and {PREDICTIONS}: reports/evaluate, or "
+        "one that `miras evaluate` or `miras score` wrote."
+    )
 
 
 def judge_folder(
@@ -88,7 +105,7 @@ def judge_folder(
         human: CSV or JSON Lines of people's scores.
 
     Raises:
-        ConfigError: there is no judge, or it cannot be asked so.
+        ConfigError: no such folder, or there is no judge, or it cannot be asked so.
         DataError: a file is missing or broken, or has nothing of what is to be judged.
         MirasError: the budget is spent or the service is away; what was answered is kept.
     """
@@ -169,8 +186,12 @@ def estimate_as_text(found: Estimate) -> str:
 
 
 def _prepare(folder: Path, judged: Judged, pictures: Path, config: JudgeConfig) -> _Prepared:
+    check_folder(folder)
     if config.model is None:
-        raise ConfigError("judge.model: null; expected the settings of a language model that judges. Set it.")
+        raise ConfigError(
+            "judge.model: null, so there is no judge; expected the settings of a language model, with the keys that "
+            "generate.model has. The comment beside judge.model in presets/tiny.yaml shows them."
+        )
     chosen = read_judged(folder / QUESTIONS, folder / PREDICTIONS, judged=judged, config=config)
     return _Prepared(chosen, find_pictures(pictures, chosen.dialogues), config.model)
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from miras.errors import ConfigError
-from miras.evaluate import commands
+from miras.evaluate import asking, commands
 from miras.evaluate.commands import Settings, evaluate_model
 from miras.evaluate.records import Prediction
 from miras.files import read_records
+from miras.launch.profiles import read_launch
 from miras.llm import pace
 from miras.llm.config import ServiceConfig
 from miras.paths import Paths
@@ -20,6 +21,7 @@ from tests.llm_server import LlmServer, Said
 
 from .conftest import BOXES, HEIGHT, ONE_PROCESS, WIDTH, make_config
 
+ROOT = Path(__file__).parents[3]
 FILE = """\
 box:
   model: {provider: openai, model: boxes, temperature: 0.0, seed: 0, max_answer_tokens: 100, max_repairs: 1,
@@ -72,6 +74,22 @@ def test_a_served_model_is_asked_scored_and_paid_once(paths: Paths, monkeypatch:
     assert any("<box>" in prediction.raw for prediction in said)
     assert {mask.mask.size for prediction in said for mask in prediction.masks} == {(HEIGHT, WIDTH)}
     assert (folders["test"] / "report.html").exists()
+
+
+@pytest.mark.parametrize("place", ["local", "slurm"])
+def test_a_served_model_is_asked_from_one_process_whatever_the_profile_says(
+    place: str, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("infra").symlink_to(ROOT / "infra")
+    launch = read_launch(place).model_copy(update={"shares": 3})
+    monkeypatch.setattr(asking, "run_job", lambda *_, **__: pytest.fail("it was shared out over processes"))
+    Path("boxes.yaml").write_text(FILE)
+    settings = Settings(paths, make_config(templates=[], max_rounds=0, max_queries=2))
+    with LlmServer(points) as server:
+        service = ServiceConfig(base_url=server.url, api_key_variable="", concurrency=4, timeout_s=10.0)
+        monkeypatch.setattr(commands, "read_service", lambda: service)
+        folders = evaluate_model("served:boxes.yaml", ["test"], Path("rows"), settings, launch)
+    assert any(True for _ in read_records(folders["test"] / "predictions.jsonl", Prediction))
 
 
 def test_what_is_no_model_is_named(paths: Paths) -> None:

@@ -65,6 +65,17 @@ def test_more_than_the_cost_limit_is_not_even_submitted() -> None:
         SageMakerPlace(launch(instance_count=2))
 
 
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [({}, "bucket and image"), ({"bucket": BUCKET}, "image"), ({"image": "an-image"}, "bucket")],
+)
+def test_the_delivered_profile_is_refused_until_it_is_filled_in(changes: dict[str, str], left: str) -> None:
+    delivered = read_launch(str(PROFILE))
+    assert isinstance(delivered, SageMakerLaunch)
+    with pytest.raises(ConfigError, match=rf"launch profile: {left}: still the delivered CHANGE-ME\. Fill in"):
+        SageMakerPlace(delivered.model_copy(update=changes))
+
+
 def test_this_machines_gpus_say_nothing_about_shares() -> None:
     assert launch(processes=16).number_of_shares() == 16
     assert launch(shares=3).number_of_shares() == 3

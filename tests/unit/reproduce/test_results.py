@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from miras.errors import DataError
+from miras.errors import ConfigError, DataError
 from miras.reproduce.cells import Cell
 from miras.reproduce.records import Column, Request
-from miras.reproduce.results import Result, collect, read_record
-from miras.reproduce.scores import find
+from miras.reproduce.results import Result, collect, given_files, read_record
+from miras.reproduce.scores import find, read_scores
 from miras.reproduce.seeds import summarize
 from tests.unit.reproduce.conftest import leave, mask_row
 
@@ -127,6 +127,21 @@ def test_bad_scores_that_are_handed_in_are_refused(
         file.write_text(content)
     with pytest.raises(DataError, match=message):
         collect(asked(1), root=tmp_path, given={row: file})
+
+
+def test_scores_on_a_command_line_are_pairs_whatever_the_rows_name_holds() -> None:
+    given = given_files(["GPT=a.json", "k = 1: x=b c.json"])
+    assert given == {"GPT": Path("a.json"), "k = 1: x": Path("b c.json")}
+    for words in (["GPT"], ["=a.json"], ["GPT="], [""]):
+        with pytest.raises(ConfigError, match=r"expected ROW=SCORES\.json"):
+            given_files(words)
+    with pytest.raises(ConfigError, match=r"--given 'GPT': there twice \(a and b\)"):
+        given_files(["GPT=a", "GPT=b"])
+
+
+def test_a_folder_is_no_scores_document(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+        read_scores(tmp_path)
 
 
 def column(**more: Any) -> Column:

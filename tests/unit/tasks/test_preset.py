@@ -48,9 +48,40 @@ def test_an_unknown_preset_names_the_nearest(project: Path) -> None:
         preset.apply("smok")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny+segl", r"^presets/network/segl\.yaml: there is no network 'segl'; did you mean segllm\?$"),
+        ("tiny+", r"there is no network ''; known: segllm\.$"),
+        ("tinny+segllm", r"^presets/tinny\.yaml: there is no preset 'tinny'; did you mean tiny\?$"),
+    ],
+)
+def test_of_a_preset_and_a_network_the_wrong_one_is_named(project: Path, name: str, message: str) -> None:
+    (project / "presets" / "network").mkdir()
+    (project / "presets" / "network" / "segllm.yaml").write_text("register: {model_name: segllm}\n")
+    with pytest.raises(ConfigError, match=message):
+        preset.apply(name)
+
+
+def test_a_check_writes_nothing_and_gives_what_would_be_written(project: Path) -> None:
+    before = sorted(path for path in project.rglob("*") if path.is_file())
+    assert preset.check(preset.KEEP) is None
+    text = preset.check("smoke")
+    assert sorted(path for path in project.rglob("*") if path.is_file()) == before
+    assert "tiny" in (project / "params.yaml").read_text()
+    preset.apply("smoke")
+    assert (project / "params.yaml").read_bytes() == text
+
+
+def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["preset", "--help"])
+    assert preset.main() == 2
+    assert "usage: python -m tasks.preset NAME[+NETWORK]" in capsys.readouterr().err
+
+
 def test_a_preset_with_a_mistake_is_refused(project: Path) -> None:
     (project / "presets" / "smoke.yaml").write_text("register: {model_name: m, alas: candidate}\n")
-    with pytest.raises(ConfigError, match="did you mean alias"):
+    with pytest.raises(ConfigError, match=r"preset smoke: register\.alas: .*did you mean alias"):
         preset.apply("smoke")
     assert "tiny" in (project / "params.yaml").read_text()
 

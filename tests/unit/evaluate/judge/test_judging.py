@@ -305,16 +305,32 @@ def test_people_stand_beside_the_judge(folder: Path) -> None:
     assert "Pearson undefined" in as_text(scores)
 
 
-def test_no_judge_is_a_message() -> None:
-    with pytest.raises(ConfigError, match=r"judge.model: null"):
-        judge_folder(
-            Path("anywhere"),
-            judged=JUDGED,
-            pictures=Path("anywhere"),
-            config=config(model=None),
-            service=ServiceConfig(),
-            cache=Path("anywhere"),
-        )
+def judge_nobody(folder: Path) -> None:
+    """With `judge.model: null`, and no server."""
+    judge_folder(
+        folder,
+        judged=JUDGED,
+        pictures=folder,
+        config=config(model=None),
+        service=ServiceConfig(),
+        cache=folder / "cache",
+    )
+
+
+def test_no_judge_is_a_message(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^judge\.model: null, so there is no judge; expected .*presets/tiny\.yaml"):
+        judge_nobody(folder)
+
+
+def test_what_is_no_folder_of_an_evaluation_is_told_first(tmp_path: Path) -> None:
+    advice = r"\. Name the folder of an evaluation, with questions\.jsonl and predictions\.jsonl"
+    with pytest.raises(ConfigError, match=rf"nowhere: no such folder{advice}"):
+        judge_nobody(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=rf"holds no questions\.jsonl and no predictions\.jsonl{advice}"):
+        judge_nobody(tmp_path)
+    (tmp_path / "questions.jsonl").touch()
+    with pytest.raises(ConfigError, match=rf"holds no predictions\.jsonl{advice}"):
+        judge_nobody(tmp_path)
 
 
 def test_any_name_of_a_model_gives_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -297,3 +297,17 @@ def test_the_ledger_is_no_secret_of_this_folder(model: str, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     assert moves(model) == [("promote", None, 1)]
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["models:/miras@champion", "miras@champion", "a/b"])
+def test_a_wrong_name_or_address_is_told_before_mlflow_is_opened(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with pytest.raises(ConfigError, match="no name of a registered model"):
+        compare(CONFIG, model=name, candidate=1)
+    with pytest.raises(ConfigError, match="no name of a registered model"):
+        roll_back(model=name, alias="champion", reason="")
+    with pytest.raises(ConfigError, match="no address of a model"):
+        describe(name.removeprefix("models:/"))
+    assert list(tmp_path.iterdir()) == []

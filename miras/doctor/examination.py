@@ -1,4 +1,4 @@
-"""What `miras doctor` finds out about this machine and this workspace: one finding per line, each with a remedy.
+"""What `miras doctor` looks at on this machine and in this workspace: each look gives findings, each with a remedy.
 
 Looks, never changes: nothing is downloaded, compiled or written. Reads weight files whole where a hash is recorded for
 them (some 10 s for 7B). torch and the other heavy packages are imported when their turn comes.
@@ -13,21 +13,20 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from miras.config import Section, parse_sections, read_yaml
-from miras.errors import DataError, MirasError
+from miras.doctor.findings import Finding, counted
+from miras.doctor.weights import weights
+from miras.errors import MirasError
 from miras.launch import slurm_cluster
 from miras.launch.profiles import Launch, open_place, read_launch
 from miras.launch.slurm import SlurmLaunch
 from miras.machine import free_bytes, memory_bytes
-from miras.model.config import BackbonesConfig, Public
+from miras.model.config import BackbonesConfig
 from miras.paths import Paths
 from miras.torchvision_compat import check_versions
-
-Level = Literal["ok", "warning", "error"]
 
 MIN_PYTHON = (3, 11)  # pyproject.toml: requires-python
 PACKAGES = ("torch", "torchvision", "transformers", "peft", "accelerate", "segment-anything", "deepspeed")
@@ -43,17 +42,6 @@ TIMEOUT_S = 60.0  # sinfo and dvc can hang on a dead server or file system
 LOW_DISK_GIB = {"mini": 5, "public": 60}  # 7B, ViT-H and ConvNeXt-L weights take 18, features and checkpoints the rest
 LOW_RAM_GIB = {"mini": 4, "public": 32}  # a 7B checkpoint passes through memory once
 FULL_DISK_GIB = 1
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    check: str
-    level: Level
-    found: str
-    remedy: str = ""
-    """What to do; empty when all is well."""
 
 
 @dataclass(frozen=True)
@@ -87,24 +75,6 @@ def examine(*, params: Path, launch: str | None, constraints: Path) -> list[Find
         findings += [*disk(folder.parent, low_gib=LOW_DISK_GIB[kind]), memory(low_gib=LOW_RAM_GIB[kind])]
         findings += weights(folder, config["backbones"])
     return [*findings, *tools()]
-
-
-def as_text(findings: list[Finding]) -> str:
-    """The findings in aligned columns, remedies below their finding, and how many of each kind there are."""
-    width = max(len(finding.check) for finding in findings)
-    margin = " " * (width + 11)
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.check:<{width}}  {finding.level:<7}  {finding.found}".replace("\n", f"\n{margin}"))
-        if finding.remedy:
-            lines.append(f"{margin}-> {finding.remedy}")
-    counts = {level: sum(finding.level == level for finding in findings) for level in ("ok", "warning", "error")}
-    return "\n".join([*lines, "", f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors"])
-
-
-def as_json(findings: list[Finding]) -> str:
-    """The findings as a JSON list of {check, level, found, remedy}."""
-    return json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
 
 
 def python(version: tuple[int, ...]) -> Finding:
@@ -217,7 +187,7 @@ def training(launch: str | None) -> list[Finding]:
         profile = read_launch(launch)
     except MirasError as error:
         return [Finding("launch", "error", str(error), "Correct it, or name another by --launch."), deepspeed(True)]
-    found = f"{profile.place}, {profile.processes} processes, ZeRO stage {profile.zero_stage}"
+    found = f"{profile.place}, {counted(profile.processes, 'process')}, ZeRO stage {profile.zero_stage}"
     elsewhere = slurm(profile.partition) if isinstance(profile, SlurmLaunch) else []
     if profile.place == "sagemaker":
         elsewhere = aws(profile)
@@ -286,91 +256,6 @@ def memory(*, low_gib: float) -> Finding:
         remedy = "Close other programs, or take a smaller preset; `miras plan` tells what this one takes."
         return Finding("memory", "warning", f"{found}, under {low_gib:.0f}", remedy)
     return Finding("memory", "ok", found)
-
-
-def weights(folder: Path, config: BackbonesConfig) -> list[Finding]:
-    """Whether each part's weights are here and are those whose hash `folder`/backbones.json recorded."""
-    from miras.model.weights import Backbones
-
-    kind = "public" if config.public is not None else "mini"
-    try:
-        manifest = Backbones(folder).manifest
-    except DataError:
-        manifest = None
-    except ValueError as error:
-        remedy = "`dvc repro -f -s backbones` writes it again."
-        return [Finding("weights", "error", f"{folder}/backbones.json: {str(error).splitlines()[0]}", remedy)]
-    recorded = manifest.sha256 if manifest is not None and manifest.kind == kind else {}
-    if config.public is not None:
-        return public_weights(config.public, recorded)
-    if manifest is None or not recorded:
-        return [Finding("weights", "ok", "mini ones, not made yet: the stage backbones trains them")]
-    remedy = f"`dvc checkout {folder}` brings back what was recorded; `dvc repro -f -s backbones` makes new ones."
-    parts = {"llava": manifest.llava, "convnext": manifest.convnext, "sam": manifest.sam}
-    return [
-        identity(f"weights {part}", folder / name, recorded=recorded.get(part), where="mini", remedy=remedy)
-        for part, name in parts.items()
-        if name
-    ]
-
-
-def public_weights(public: Public, recorded: dict[str, str]) -> list[Finding]:
-    """Whether published weights are here, by path or in the hub's cache, with the hash recorded for each part."""
-    names = {"llava": public.llava, "convnext": public.convnext, "sam": public.sam}
-    return [_published(part, name, recorded.get(part)) for part, name in names.items() if name]
-
-
-def _published(part: str, name: str, recorded: str | None) -> Finding:
-    """The finding about a part named by a path or as on the hub, of which only the local cache is looked into."""
-    check, place, where = f"weights {part}", Path(name), f"local {name}"
-    if not place.exists():
-        if part == "sam":
-            remedy = "Download a sam_vit_*.pth and name it in backbones.public.sam."
-            return Finding(check, "error", f"{name}: no such file", remedy)
-        from huggingface_hub import constants, snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        where = f"hub {name}, in the cache"
-        try:
-            place = Path(snapshot_download(name, local_files_only=True))
-        except HFValidationError:
-            return Finding(check, "error", f"{name}: neither a folder nor a hub name", "Correct backbones.public.")
-        except LocalEntryNotFoundError:
-            if constants.HF_HUB_OFFLINE:
-                remedy = "Unset HF_HUB_OFFLINE, or copy the checkpoint here and name its folder."
-                return Finding(check, "error", f"hub {name}: not in the cache, and HF_HUB_OFFLINE is set", remedy)
-            remedy = f"The stage backbones fetches it; `hf download {name}` does it now."
-            return Finding(check, "warning", f"hub {name}: not in the cache", remedy)
-    remedy = "Put the published files back; or, if they are to be these, `dvc repro -f -s backbones` pins them."
-    return identity(check, place, recorded=recorded, where=where, remedy=remedy)
-
-
-def identity(check: str, place: Path, *, recorded: str | None, where: str, remedy: str) -> Finding:
-    """Whether the weights at a place (file or folder) are complete and hash to what was recorded.
-
-    `where` is how params.yaml names them, `remedy` what helps against another hash.
-    """
-    if absent := missing_shards(place):
-        again = f"Download it again: an interrupted download leaves such a folder ({place})."
-        return Finding(check, "error", f"{where}: {len(absent)} files missing, first {absent[0]}", again)
-    if recorded is None:
-        return Finding(check, "ok", f"{where}; no hash recorded yet: the stage backbones does")
-    from miras.model.weight_files import weights_sha256
-
-    try:
-        now = weights_sha256(place)
-    except (DataError, OSError) as error:
-        return Finding(check, "error", str(error), remedy)
-    if now != recorded:
-        return Finding(check, "error", f"{where}: hash {now[:12]}, recorded {recorded[:12]}", remedy)
-    return Finding(check, "ok", f"{where}; hash {now[:12]} as recorded")
-
-
-def missing_shards(place: Path) -> list[str]:
-    """Weight files that a folder's index names and the folder has not."""
-    indices = place.glob("*.safetensors.index.json")  # none in a file
-    named = {name for index in indices for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
-    return sorted(name for name in named if not (place / name).exists())
 
 
 def tools() -> list[Finding]:
