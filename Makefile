@@ -18,6 +18,9 @@ export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 export GRADIO_ANALYTICS_ENABLED := False
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Makes Prefect's records in .prefect, so that the first run need not; never those of shared servers.
+RECORDS = env -u PREFECT_API_DATABASE_CONNECTION_URL -u PREFECT_SERVER_DATABASE_CONNECTION_URL \
+  prefect server database upgrade --yes
 # `python` and `dvc` are those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -38,6 +41,7 @@ $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt torch
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(RECORDS)
 	@touch $(STAMP)
 
 run: $(STAMP) ## everything, from pictures to a registered model (PRESET=name, SOURCE=folder, LAUNCH=profile, UNTIL=stage)

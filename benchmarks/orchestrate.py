@@ -1,7 +1,8 @@
 """What orchestration costs: `python -m benchmarks.orchestrate [--quick]`.
 
-- the flow (Prefect, DVC, MLflow, locks) beside the bare functions of the same stages, each in a process of its own; the
-  last stage, `register`, is left out: without MLflow there is nothing to do;
+- the flow (Prefect, DVC, MLflow, locks) beside the bare functions of the same stages, each in a process of its own, in
+  workspaces as `make install` leaves them; the last stage, `register`, is left out: without MLflow there is nothing to
+  do;
 - `dvc status` and a `dvc repro` that has nothing to do, at the size of PRIST (2,800 pictures, 8,400 dialogues; quick: a
   tenth);
 - `dvc push` and `dvc pull` of what that run made beside a plain copy of the same files, over a folder and over S3 (a
@@ -70,6 +71,7 @@ def overhead_rows(root: Path) -> list[Row]:
     """The flow beside the bare stages: both from nothing, with the smoke preset."""
     stages = [name for name in STAGES if name != "register"]
     bare, flow = Workspace.make(root / "bare"), Workspace.make(root / "flow")
+    records = seconds(partial(flow.must, "prefect", "server", "database", "upgrade", "--yes"))  # as `make install` does
     script = (sys.executable, "-m", "benchmarks.bare_stage")
     plain = [seconds(partial(bare.must, *script, name)) for name in stages]
     whole = seconds(lambda: flow.must(sys.executable, "-m", "flows.train_miras", "--until-stage", stages[-1]))
@@ -82,6 +84,7 @@ def overhead_rows(root: Path) -> list[Row]:
         at_most("what the flow adds, per stage", extra / len(stages), MOST_S_PER_STAGE, "s"),
         at_most("what the flow adds, of a tiny run of 1,500 s", 100 * extra / TINY_S, 100 * MOST_SHARE_OF_TINY, "%"),
         Row("the flow with nothing to do", float(f"{again:.4g}"), None, None, "s", "", None),
+        Row("once, in `make install`: Prefect's records", float(f"{records:.4g}"), None, None, "s", "", None),
     ]
 
 

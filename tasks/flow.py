@@ -78,9 +78,9 @@ def run_stages(nodes: Sequence[Node], pipeline: PipelineRun, *, again: bool = Fa
         has_failed = True
         raise
     finally:
-        sending.finish(Spool(SPOOL / pipeline.key), has_failed=has_failed)
+        sent = sending.finish(Spool(SPOOL / pipeline.key), has_failed=has_failed)
+        publish_stages(results, pipeline, sent)
         send_or_say()
-        publish_stages(results, pipeline)
     return set(done)
 
 

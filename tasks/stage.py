@@ -102,8 +102,7 @@ def reproduce(stage: str, *, dvc: DvcProcesses, log: Callable[[str], None], agai
         StageFailedError: the stage or DVC failed.
     """
     failure.clear(stage)
-    force = ("--force",) if again else ()
-    output, exit_code = _follow(dvc.start("repro", "--single-item", *force, stage), log)
+    output, exit_code = _follow(dvc.start(stage, again=again), log)
     if exit_code:
         raise _explain(stage, output, exit_code)
     return output.outcome

@@ -26,6 +26,7 @@ from tasks.environment import shown_address
 from tasks.pipeline_run import PipelineRun
 from tasks.servers import services
 from tasks.stage import say
+from tasks.tracking.spool import Sent
 
 NEVER = "9999-01-01T00:00:00+00:00"  # the end of a job that still runs
 
@@ -59,8 +60,11 @@ class StageResult:
         }
 
 
-def publish_stages(results: Sequence[StageResult], pipeline: PipelineRun) -> None:
-    """The table of stages, and a link to the run in MLflow if something ran. Nothing outside of a flow run."""
+def publish_stages(results: Sequence[StageResult], pipeline: PipelineRun, sent: Sent) -> None:
+    """The table of stages, and a link to the run in MLflow if something ran. Nothing outside of a flow run.
+
+    `sent`: what MLflow has of the run.
+    """
     if not results:
         return
     rows = [result.row() for result in results]
@@ -69,7 +73,7 @@ def publish_stages(results: Sequence[StageResult], pipeline: PipelineRun) -> Non
     if jobs := job_rows([result.stage for result in results], since=began):
         _publish(lambda key: create_table_artifact(jobs, key=key, description="Jobs elsewhere."), "jobs")
     if any(result.outcome not in ("unchanged", "restored") for result in results):
-        text = _mlflow_text(pipeline)
+        text = _mlflow_text(pipeline, sent)
         _publish(lambda key: create_markdown_artifact(text, key=key, description="This run in MLflow."), "mlflow")
 
 
@@ -119,21 +123,12 @@ def _publish(create: Callable[[str], object], what: str) -> None:
         say(f"Prefect does not take the table of {what} ({error or type(error).__name__}); the results are made.")
 
 
-def _mlflow_text(pipeline: PipelineRun) -> str:
+def _mlflow_text(pipeline: PipelineRun, sent: Sent) -> str:
     """A link where MLflow has a page for the run; else how to get one."""
-    from mlflow.exceptions import MlflowException  # a second to import: only where something ran
-    from mlflow.tracking.client import MlflowClient
-
     uri = shown_address(os.environ["MLFLOW_TRACKING_URI"])
-    try:
-        client = MlflowClient()
-        experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
-        runs = client.search_runs([experiment.experiment_id], f"tags.pipeline = '{pipeline.key}'") if experiment else []
-    except MlflowException:  # its text may show a password
-        return f"MLflow does not answer at `{uri}`. `make sync` sends what was recorded, once it is there."
-    if not runs:
-        return f"`{pipeline.name}` was not sent to MLflow (`{uri}`) yet; `make sync` sends it."
+    if sent.run_id is None:
+        return f"`{pipeline.name}` was not sent to MLflow (`{uri}`) yet; `make sync` sends it, once MLflow is there."
     is_server = uri.startswith(("http://", "https://"))
     server = uri.rstrip("/") if is_server else services.mlflow_server().url
-    page = f"{server}/#/experiments/{runs[0].info.experiment_id}/runs/{runs[0].info.run_id}"
+    page = f"{server}/#/experiments/{sent.experiment_id}/runs/{sent.run_id}"
     return f"[{pipeline.name}]({page})" + ("" if is_server else f" (start the page with `make ui`; records: `{uri}`)")

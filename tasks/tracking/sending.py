@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from tasks.tracking.spool import Spool, close
+from tasks.tracking.spool import Sent, Spool, close, remove_finished
 
 _LAST_SENDING_S = 120.0  # the wait for a slow server at the end
 _LOOK_S = 0.05
@@ -48,14 +48,20 @@ def finish_run(run: Spool, pipeline: Spool, status: str, *, wait: bool) -> None:
         run.ending.unlink()
 
 
-def finish(pipeline: Spool, *, has_failed: bool = False) -> None:
-    """Asks the sender to send what there is, and waits until it has ended. Nothing where no stage has run.
+def finish(pipeline: Spool, *, has_failed: bool = False) -> Sent:
+    """Asks the sender to send what there is, waits until it has ended, and says how far it came.
+
+    For the run's owner. Nothing happens where no stage has run.
 
     `has_failed`: although its stages may have ended well: the next one could not even begin.
     """
-    if pipeline.events.exists():
-        pipeline.end("FAILED" if has_failed else "FINISHED")
-        _wait_until(lambda: not pipeline.has_sender())
+    if not pipeline.events.exists():
+        return Sent(0, None)
+    pipeline.end("FAILED" if has_failed else "FINISHED")
+    _wait_until(lambda: not pipeline.has_sender())
+    sent = pipeline.sent()
+    remove_finished()
+    return sent
 
 
 def remarks(pipeline: Spool) -> str:

@@ -196,7 +196,7 @@ class _Sender:
             self._remember()
 
     def _remember(self) -> None:
-        self._spool.mark_sent(Sent(self._offset_bytes, self._run_id))
+        self._spool.mark_sent(Sent(self._offset_bytes, self._run_id, self._experiment_id))
 
     def _send_start(self, event: dict[str, Any]) -> None:
         tags = {**event["tags"], _RUN_KEY: event["key"]}

@@ -32,6 +32,8 @@ class Sent:
     offset_bytes: int
     run_id: str | None
     """MLflow's id of the run; None until it was created there."""
+    experiment_id: str | None = None
+    """MLflow's id of the experiment that the run is in, from when `run_id` is known."""
 
 
 @dataclass(frozen=True)
@@ -239,10 +241,12 @@ def close(run: Spool, pipeline: Spool) -> None:
 
 
 def remove_finished() -> None:
-    """Removes the pipeline runs that are over and wholly sent."""
+    """Removes the pipeline runs that are over and wholly sent; one whose owner lives is the owner's to remove."""
     for pipeline in pipelines():
-        with suppress(FileNotFoundError):  # its own sender has just removed it
-            if not pipeline.waits() and pipeline.wanted_status():
+        with suppress(FileNotFoundError):  # somebody else has just removed it
+            owner = pipeline.owner()
+            is_anothers = owner.is_alive() and owner.pid != os.getpid()
+            if not is_anothers and not pipeline.waits() and pipeline.wanted_status():
                 pipeline.remove()
 
 

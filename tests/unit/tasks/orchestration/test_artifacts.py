@@ -14,6 +14,8 @@ from tasks.orchestration import artifacts
 from tasks.orchestration.artifacts import StageResult
 from tasks.pipeline_run import PipelineRun
 from tasks.stage import WAITING
+from tasks.tracking.shipping import ship
+from tasks.tracking.spool import Sent, Spool
 
 
 def test_a_row_says_what_became_of_a_stage() -> None:
@@ -51,19 +53,20 @@ def test_jobs_of_this_run_are_named_and_older_ones_and_local_ones_are_not(worksp
 
 def test_outside_of_a_flow_run_nothing_is_published() -> None:
     artifacts.publish_scores({"ciou": 1.0}, {"report": Path("nowhere")})
-    artifacts.publish_stages([StageResult("ingest", "unchanged", 1.0, "")], PipelineRun.of_flow("a run"))
+    artifacts.publish_stages([StageResult("ingest", "unchanged", 1.0, "")], PipelineRun.of_flow("a run"), Sent(0, None))
 
 
 def test_the_run_in_mlflow_is_linked_and_no_password_is_shown(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = PipelineRun.of_flow("train-miras red-fox")
-    assert "`make sync` sends it" in artifacts._mlflow_text(pipeline)
-    client = MlflowClient()
-    experiment = client.create_experiment("miras")
-    run = client.create_run(experiment, tags={"pipeline": pipeline.key})
-    text = artifacts._mlflow_text(pipeline)
-    assert f"[train-miras red-fox](http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run.info.run_id})" in text
+    assert "`make sync` sends it" in artifacts._mlflow_text(pipeline, Sent(0, None))
+    spool = Spool(Path("work") / "tracking" / pipeline.key)
+    spool.start(name=pipeline.name, owner=pipeline.owner, params={}, tags={})
+    ship(spool)
+    (run,) = MlflowClient().search_runs([spool.sent().experiment_id])
+    text = artifacts._mlflow_text(pipeline, spool.sent())
+    page = f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    assert f"[train-miras red-fox]({page})" in text
     assert "make ui" in text
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret-word@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert "does not answer" in artifacts._mlflow_text(pipeline)
-    assert "secret-word" not in artifacts._mlflow_text(pipeline)
+    assert "secret-word" not in artifacts._mlflow_text(pipeline, Sent(0, None))
+    assert "secret-word" not in artifacts._mlflow_text(pipeline, spool.sent())
