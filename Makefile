@@ -20,7 +20,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Makes Prefect's records in .prefect, so that the first run need not; never those of shared servers.
 RECORDS = env -u PREFECT_API_DATABASE_CONNECTION_URL -u PREFECT_SERVER_DATABASE_CONNECTION_URL \
-  prefect server database upgrade --yes
+  python -m tasks.orchestration.temporary_server
 # `python` and `dvc` are those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 

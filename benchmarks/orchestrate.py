@@ -24,18 +24,21 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
 
 from benchmarks.report import Row, compare, device_name, publish
 from benchmarks.workspace import ROOT, Workspace, free_port, plain_environment, service, slurm_cluster
 from miras.stages import STAGES
+from tasks.orchestration import temporary_server
 
 MOST_S_PER_STAGE = 2.0
 MOST_S_STATUS = 5.0
 MOST_SHARE_OF_TINY = 0.05
 TINY_S = 1500.0  # of `make run` on two idle cores (README)
 PICTURES = 2800
+ROUNDS = 3
 SETS = ("data", "models", "reports")
 S3_VARIABLES = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -49,7 +52,8 @@ _S3 = "http://127.0.0.1"
 def rows(root: Path, *, is_quick: bool) -> list[Row]:
     """All measures."""
     large = large_workspace(root / "large", pictures=PICTURES // 10 if is_quick else PICTURES)
-    return [*overhead_rows(root), *status_rows(large), *transfer_rows(large, root), *slurm_rows(root)]
+    overhead = overhead_rows(root, rounds=1 if is_quick else ROUNDS)
+    return [*overhead, *status_rows(large), *transfer_rows(large, root), *slurm_rows(root)]
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -67,25 +71,34 @@ def at_most(measure: str, value: float, limit: float, unit: str, *, other: float
     return Row(measure, float(f"{value:.4g}"), other, shown, unit, f"<= {limit:g} {unit}", value <= limit)
 
 
-def overhead_rows(root: Path) -> list[Row]:
-    """The flow beside the bare stages: both from nothing, with the smoke preset."""
+def overhead_rows(root: Path, *, rounds: int) -> list[Row]:
+    """The flow beside the bare stages, each from nothing, with the smoke preset; medians, for both take turns."""
     stages = [name for name in STAGES if name != "register"]
-    bare, flow = Workspace.make(root / "bare"), Workspace.make(root / "flow")
-    records = seconds(partial(flow.must, "prefect", "server", "database", "upgrade", "--yes"))  # as `make install` does
     script = (sys.executable, "-m", "benchmarks.bare_stage")
-    plain = [seconds(partial(bare.must, *script, name)) for name in stages]
-    whole = seconds(lambda: flow.must(sys.executable, "-m", "flows.train_miras", "--until-stage", stages[-1]))
-    again = seconds(lambda: flow.must(sys.executable, "-m", "flows.train_miras", "--until-stage", stages[-1]))
-    extra = whole - sum(plain)
-    for name, value in zip(stages, plain, strict=True):
-        print(f"bare {name}: {value:.1f} s", flush=True)
+    command = (sys.executable, "-m", "flows.train_miras", "--until-stage", stages[-1])
+    plain, whole, again, records = [], [], [], []
+    for number in range(rounds):
+        bare, flow = Workspace.make(root / f"bare-{number}"), Workspace.make(root / f"flow-{number}")
+        # as `make install` does
+        records.append(seconds(partial(flow.must, sys.executable, "-m", temporary_server.__name__)))
+        whole.append(seconds(partial(flow.must, *command)))
+        plain.append(sum(seconds(partial(bare.must, *script, name)) for name in stages))
+        again.append(seconds(partial(flow.must, *command)))
+        print(f"round {number}: flow {whole[-1]:.1f} s, bare {plain[-1]:.1f} s", flush=True)
+    extra = median([ours - other for ours, other in zip(whole, plain, strict=True)])
+    name = "smoke pipeline, the flow beside its bare stages"
     return [
-        compare("smoke pipeline, the flow beside its bare stages", ours=whole, other=sum(plain), unit="s"),
+        compare(name, ours=median(whole), other=median(plain), unit="s"),
         at_most("what the flow adds, per stage", extra / len(stages), MOST_S_PER_STAGE, "s"),
         at_most("what the flow adds, of a tiny run of 1,500 s", 100 * extra / TINY_S, 100 * MOST_SHARE_OF_TINY, "%"),
-        Row("the flow with nothing to do", float(f"{again:.4g}"), None, None, "s", "", None),
-        Row("once, in `make install`: Prefect's records", float(f"{records:.4g}"), None, None, "s", "", None),
+        plain_row("the flow with nothing to do", median(again), "s"),
+        plain_row("once, in `make install`: Prefect's records", median(records), "s"),
     ]
+
+
+def plain_row(measure: str, value: float, unit: str) -> Row:
+    """A row that is compared with nothing."""
+    return Row(measure, float(f"{value:.4g}"), None, None, unit, "", None)
 
 
 def large_workspace(folder: Path, *, pictures: int) -> Workspace:

@@ -25,6 +25,7 @@ from miras.errors import ServiceUnavailableError
 
 LOG_FILE = Path("work") / "services" / "temporary-prefect.log"
 _ERROR = re.compile(r"^[\w.]*(?:Error|Exception): .+", re.MULTILINE)
+_MODULE = "tasks.orchestration.temporary_server"
 _STOP_S = 20.0
 _LOOK_S = 1.0
 
@@ -42,7 +43,7 @@ def start() -> str:
     with socket.create_server(("127.0.0.1", 0)) as listener, LOG_FILE.open("wb") as log:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         process = subprocess.Popen(
-            (sys.executable, "-m", __name__, str(listener.fileno()), str(os.getpid())),
+            (sys.executable, "-m", _MODULE, str(listener.fileno()), str(os.getpid())),
             env={**os.environ, "PREFECT_API_URL": address},
             pass_fds=(listener.fileno(),),
             stdin=subprocess.DEVNULL,
@@ -84,7 +85,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serves on the socket with the number `arguments[0]`, until process `arguments[1]` is gone."""
+    """Serves on the socket with the number `arguments[0]`, until process `arguments[1]` is gone.
+
+    Without arguments it makes the records and ends, for `make install`.
+    """
+    if not arguments:
+        start()
+        return
     descriptor, starter = map(int, arguments)
     threading.Thread(target=_end_with, args=(starter,), name="starter", daemon=True).start()
     import uvicorn

@@ -28,6 +28,7 @@ _LOOK_S = 0.2  # between two looks for a stage that has ended
 _INTERVAL_S = 5.0  # between two sendings of a running stage's records
 _RETRY_INTERVAL_S = 60.0  # to a server that is away
 _SYSTEM_INTERVAL_S = 10.0
+_NICE = 10  # the stages' own work comes first
 
 
 class Sender:
@@ -139,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # we say ourselves when a server is away
+    os.nice(_NICE)
     Sender(Spool(options.pipeline)).until_end()
     return 0
 
