@@ -90,7 +90,10 @@ def main(arguments: Sequence[str]) -> None:
     Without arguments it makes the records and ends, for `make install`.
     """
     if not arguments:
-        start()
+        try:
+            start()
+        except ServiceUnavailableError as error:
+            sys.exit(str(error))
         return
     descriptor, starter = map(int, arguments)
     threading.Thread(target=_end_with, args=(starter,), name="starter", daemon=True).start()
