@@ -17,9 +17,7 @@ from miras.model.blueprint import Blueprint, PartSize
 from miras.model.losses import CHUNK
 
 FLOAT32 = 4
-DECODER_MAPS = (
-    24  # float32 maps [g, g, D] that SAM's mask decoder keeps per target (measured: 24.0 at g 64, 25.1 at 16)
-)
+DECODER_MAPS = 24  # float32 maps [g, g, D] that SAM's mask decoder keeps per target (measured: 24.0 at g 64)
 LOSS_MAPS = 8  # float32 maps of the target's side that the mask losses keep (assumed)
 REDUCE_BUCKET = 500_000_000  # elements; DeepSpeed's buffer for gradients on their way, as the papers set it
 LIVE_PARAMETERS = 1_000_000_000  # parameters that ZeRO-3 keeps gathered at most (DeepSpeed's default)
