@@ -75,9 +75,9 @@ def _explain(error: BaseException) -> ServiceUnavailableError:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of the innermost cause: clients wrap "connection refused" several times."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    """The first line of the innermost cause that says something: clients wrap "connection refused" several times."""
+    while (cause := error.__cause__ or error.__context__) and not isinstance(cause, KeyError):
+        error = cause
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]
 

@@ -248,6 +248,15 @@ def test_a_run_that_mlflow_does_not_take_keeps_no_other_from_being_sent(workspac
     assert sent_runs()["b"].info.status == "FINISHED"
 
 
+def test_an_address_that_mlflow_does_not_know_is_told_in_its_words(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool_run("a")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "gopher://here")
+    with pytest.raises(ServiceUnavailableError, match="unsupported URI 'gopher://here'"):
+        send_remaining()
+
+
 def wait_for(is_true: Callable[[], object]) -> None:
     ends_s = time.monotonic() + 60
     while not is_true():
