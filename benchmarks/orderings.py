@@ -43,7 +43,8 @@ SETS = {
     "direct": "names its target; mask",
     "reading": "names its target by what is written on it, its class alone would not do; mask",
     "telling": "asks what is written on it; words (P@.5 is the share of right answers)",
-    "known telling": "asks what is written on it, in the wordings of training; words",
+    "known reading": "as reading, in the wordings of training; mask",
+    "known telling": "as telling, in the wordings of training; words",
     "same": "points at a mask: this one (copying); mask",
     "other": "points at a mask: the other of two (the hard split); mask",
 }
@@ -118,7 +119,7 @@ COMPARISONS = {
             ("lisa", "dual"),
             ("aligned", "miras"),
         ],
-        sets=("direct", "reading", "telling"),
+        sets=("direct", "reading", "known reading", "telling", "known telling"),
         data="lettered",
         shared={
             "stage1.mixture": {"semantic": 2, "referring": 5, "mrseg": 2, "vqa": 4},
@@ -333,6 +334,7 @@ def held_out_questions(paths: Paths, regions: Mapping[str, Region], config: Any)
     for image_id, here in sorted(of_picture.items()):
         found["reading"] += lettered.ask(here, "referring", is_held_out=True)
         found["telling"] += lettered.ask(here, "vqa", is_held_out=True)
+        found["known reading"] += lettered.ask(here, "referring", is_held_out=False)
         found["known telling"] += lettered.ask(here, "vqa", is_held_out=False)
         for dialogue in write_about(image_id, here, classes, config, parts=parts).dialogues:
             first = dialogue.turns[0]

@@ -168,8 +168,12 @@ def test_stopping_a_stage_stops_its_command_too(toy: Path) -> None:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        run("first", lines)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("first", lines)
+    finally:
+        signal.signal(signal.SIGINT, before)
     pid = lines[0].split()[1]
     assert subprocess.run(["ps", "-p", pid], capture_output=True, check=False).returncode == 1
