@@ -4,7 +4,8 @@
     python -m benchmarks.orderings --seeds 3 --jobs 2 memory networks
 
 Training is the product's own stages on rendered scenes (for `networks` on `benchmarks.lettered` ones). Scored are
-generated answers (nothing is teacher-forced) to held-out wordings about held-out pictures. Everything is kept in
+generated answers (nothing is teacher-forced) about held-out pictures, in held-out wordings (sets "known ...": in those of
+training). Everything is kept in
 `work/orderings`; what is there is not run again. Writes `benchmarks/results/orderings-<comparison>.json`.
 """
 
@@ -317,7 +318,7 @@ def ask(found: Mapping[str, Any], sets: Sequence[str], output: Path) -> None:
 
 
 def held_out_questions(paths: Paths, regions: Mapping[str, Region], config: Any) -> dict[str, list[Dialogue]]:
-    """One-turn dialogues about the pictures of the splits that are not trained on, in wordings held out of training."""
+    """One-turn dialogues about pictures that are not trained on, by set; in held-out wordings but for "known ..."."""
     from miras.generate.annotated import part_names, write_about
 
     ids = {d.image_id for split in HELD_OUT for d in read_records(paths.split_dialogues(split), Dialogue)}
