@@ -4,9 +4,9 @@
     python -m benchmarks.orderings --seeds 3 --jobs 2 memory networks
 
 Training is the product's own stages on rendered scenes (for `networks` on `benchmarks.lettered` ones). Scored are
-generated answers (nothing is teacher-forced) about held-out pictures, in held-out wordings (sets "known ...": in those of
-training). Everything is kept in
-`work/orderings`; what is there is not run again. Writes `benchmarks/results/orderings-<comparison>.json`.
+generated answers (nothing is teacher-forced) about held-out pictures, in held-out wordings (sets "known ...": in those
+of training). Everything is kept in `work/orderings`; what is there is not run again. Writes
+`benchmarks/results/orderings-<comparison>.json`.
 """
 
 from __future__ import annotations
